@@ -1,0 +1,34 @@
+// Package source says how calls come in. Each way in is a folder below it.
+package source
+
+import (
+	"context"
+	"time"
+
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+// Call is one call as a source hands it over.
+type Call struct {
+	ID         string            // unique within the tenant; a legal NATS subject token
+	Tenant     string            // a legal NATS subject token; "default" where there is none
+	Source     string            // name of the way in, such as "file"
+	Legs       []audio.Leg       // the legs that Audio will yield
+	Attributes map[string]string // what the source knows beside the audio: numbers, names, file
+	Began      time.Time         // zero where unknown, as in a recording
+	Duration   time.Duration     // zero where unknown
+	// Live audio cannot wait: what a leg's queue has no room for is dropped,
+	// counted and reported. Recorded audio waits instead.
+	Live  bool
+	Audio audio.Reader
+}
+
+// Handler listens to one call and returns when it is over.
+type Handler func(ctx context.Context, call *Call) error
+
+// Source takes calls in. Serve blocks until ctx ends or the source has no more
+// calls, running handle once per call; it returns after every handle has
+// returned.
+type Source interface {
+	Serve(ctx context.Context, handle Handler) error
+}

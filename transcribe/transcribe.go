@@ -1,0 +1,102 @@
+// Package transcribe says what a speech recogniser is. Backends live in the
+// folders below it, one each, and all pass the suite in transcribetest.
+package transcribe
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+// Engine is a loaded model, one per process. Its methods may be called from
+// any goroutine; Close only after every Session is closed.
+type Engine interface {
+	// Open starts recognition of one leg. An option that the engine cannot
+	// honour is an error wrapping ErrOption: nothing is opened and trying
+	// again is useless.
+	Open(ctx context.Context, opt Options) (Session, error)
+	Info() Info
+	Close() error
+}
+
+// Session recognises one leg. It is used by one goroutine at a time.
+type Session interface {
+	// Write hears f, whose Rate is the one the session was opened with and
+	// whose Start is at or after the end of the frame before; a gap is heard
+	// as silence. It returns the segments that changed. An error wrapping
+	// ErrFrame leaves the session as it was; after any other error the
+	// session is dead and only Close may follow.
+	Write(ctx context.Context, f audio.Frame) ([]Segment, error)
+	// Finish ends the audio and returns the final segments that remain. A
+	// session that heard nothing returns none. Only Close may follow.
+	Finish(ctx context.Context) ([]Segment, error)
+	// Close frees the session. A second Close does nothing.
+	Close() error
+}
+
+// Options are what a leg needs of its recogniser.
+type Options struct {
+	Call     string    // call id; only backends that read prepared transcripts look at it
+	Leg      audio.Leg // stamped on every segment
+	RateHz   int       // of the frames that Write will get; 0 means Info.RateHz
+	Language string    // BCP 47; empty means the model's own
+	// Phrases, where not empty, closes the vocabulary to these phrases. Only
+	// an engine with Info.Phrases takes them.
+	Phrases []string
+}
+
+// Info is what an engine can do.
+type Info struct {
+	Backend  string // name in the registry
+	Model    string // name of the model
+	Language string // BCP 47
+	RateHz   int    // sample rate the model wants; other rates are resampled before it
+	Phrases  bool   // can decode against a closed phrase list
+	// Native engines hold an OS thread while they decode: the caller lets at
+	// most one Write or Finish per core run at a time.
+	Native bool
+}
+
+// Segment is what was said in one stretch of speech. Segments of the same leg
+// and utterance replace one another until Final ends the utterance; the next
+// has a higher number. Text is lower case with single spaces, and equals the
+// words joined where Words is not empty. Times are on the media clock, inside
+// the audio heard so far.
+type Segment struct {
+	Leg        audio.Leg
+	Utterance  int
+	Final      bool
+	Start, End time.Duration
+	Text       string
+	Words      []Word
+}
+
+// Word is one recognised word.
+type Word struct {
+	Text       string
+	Start, End time.Duration
+	Confidence float32 // 0 to 1; 0 where the backend gives none
+}
+
+// Vocabulary is implemented by engines that know which words they can hear.
+type Vocabulary interface {
+	// Knows reports whether the model can recognise word.
+	Knows(word string) bool
+}
+
+// PhraseSession is implemented by sessions opened with Options.Phrases.
+type PhraseSession interface {
+	// Unheard lists, sorted, the words of the phrases that the model does not
+	// know. Phrases with such a word are never recognised as written.
+	Unheard() []string
+}
+
+// Errors that a caller decides on.
+var (
+	ErrOption       = errors.New("option not supported")
+	ErrFrame        = errors.New("frame refused")
+	ErrClosed       = errors.New("session is closed")
+	ErrNotInstalled = errors.New("not installed") // exit code 3: say what to type
+)
