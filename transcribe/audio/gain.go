@@ -1,0 +1,92 @@
+package audio
+
+import "math"
+
+// gain brings the speech of a leg to the level that recognisers are used to,
+// slowly, and takes the direct current out. It looks back only, so it adds no
+// delay, and it works sample by sample, so its output does not depend on how
+// the input was cut.
+//
+// The level is the mean power of the blocks that stand out of the noise floor.
+// It settles within a syllable or two of the first speech and then moves with
+// a time constant of three seconds of speech; in silence it stays. Hence
+// neither a pause nor a silent leg is blown up.
+type gain struct {
+	blockLen int
+	keep     float32 // pole of the direct-current filter
+
+	lastIn, lastOut float32 // state of that filter
+	n               int     // samples of the block so far
+	power           float64 // their sum of squares
+	floor           float64 // mean power of the noise between speech; 0 before the first block
+	speech          float64 // mean power of speech
+	blocks          float64 // speech blocks that mean stands for
+	now, step       float32 // factor, and what each sample adds to it
+}
+
+const (
+	speechLevel  = 2067.0 // rms of speech after gain: -24 dBFS
+	minGain      = 0.125  // -18 dB: louder speech than that is clipped anyway
+	maxGain      = 16.0   // +24 dB: what is quieter than that is not meant to be heard
+	quietest     = 10.0   // rms: below -70 dBFS is the noise of the channel, whatever its level
+	overFloor    = 8.0    // 9 dB over the noise floor is speech
+	floorRise    = 1.007  // a block: 3 dB a second
+	firstBlocks  = 5.0    // how far the level before the first speech is believed
+	memoryBlocks = 300.0  // 3 s
+	gainPace     = 0.1    // a block: 100 ms
+)
+
+func newGain(rateHz int) gain {
+	return gain{
+		blockLen: rateHz / 100,
+		keep:     float32(1 - 2*math.Pi*20/float64(rateHz)), // 20 Hz
+		speech:   speechLevel * speechLevel,
+		blocks:   firstBlocks,
+		now:      1,
+	}
+}
+
+// apply appends the levelled samples of pcm to dst.
+func (g *gain) apply(dst []float32, pcm []int16) []float32 {
+	for _, v := range pcm {
+		x := float32(v)
+		y := x - g.lastIn + g.keep*g.lastOut
+		if y < 1e-6 && y > -1e-6 {
+			y = 0 // digital silence would otherwise decay through slow denormals
+		}
+		g.lastIn, g.lastOut = x, y
+		g.power += float64(y) * float64(y)
+		dst = append(dst, y*g.now)
+		g.now += g.step
+		if g.n++; g.n == g.blockLen {
+			g.endBlock()
+		}
+	}
+	return dst
+}
+
+// endBlock learns from a block and sets the course for the next.
+func (g *gain) endBlock() {
+	p := g.power / float64(g.blockLen)
+	g.n, g.power = 0, 0
+	if g.floor == 0 || p < g.floor {
+		g.floor = p
+	}
+	g.floor = max(g.floor*floorRise, quietest*quietest)
+	if p > g.floor*overFloor {
+		g.blocks = min(g.blocks+1, memoryBlocks)
+		g.speech += (p - g.speech) / g.blocks
+	}
+	want := float32(min(max(speechLevel/math.Sqrt(g.speech), minGain), maxGain))
+	g.step = (want - g.now) * gainPace / float32(g.blockLen)
+}
+
+// at is g for a leg whose rate changes to rateHz: what it learned of the level
+// holds, its filter starts anew.
+func (g gain) at(rateHz int) gain {
+	fresh := newGain(rateHz)
+	if g.blockLen > 0 {
+		fresh.floor, fresh.speech, fresh.blocks, fresh.now = g.floor, g.speech, g.blocks, g.now
+	}
+	return fresh
+}
