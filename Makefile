@@ -1,0 +1,61 @@
+# What is installed by whom: Go modules by go, the speech model and its library
+# by npm (see models/manifest.yaml). Nothing else is needed.
+
+GO      ?= go
+BIN     := bin/callwarden
+CORPUS  ?= ../shared/corpora
+FUZZTIME ?= 30s
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint fuzz bench bench-band proto proto-check models build clean
+
+help: ## this list
+	@echo "callwarden: make TARGET"
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: models ## hear six recorded calls, watch their events arrive over NATS
+	@testdata/demo.sh $(BIN)
+
+test: models proto-check ## everything that CI runs
+	$(GO) build ./...
+	$(GO) vet ./...
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 12m ./...
+
+check: lint test ## test, and lint before it
+
+lint: ## golangci-lint with .golangci.yml
+	CGO_ENABLED=1 $(GO) run $(GOLANGCI) run ./...
+
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	@$(GO) list -f '{{range .TestGoFiles}}{{$$.Dir}}/{{.}} {{end}}{{range .XTestGoFiles}}{{$$.Dir}}/{{.}} {{end}}' ./... | xargs -n1 | \
+	xargs grep -Ho '^func Fuzz[A-Za-z0-9_]*' | sed 's/:func / /' | while read -r file target; do \
+		echo "== $$target"; \
+		$(GO) test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) || exit 1; \
+	done
+
+bench: models ## benchmarks, among them what surrounds the recogniser against libvosk itself
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-band: models ## word error rates of the ways to fill the band that a telephone takes away
+	$(GO) run ./cmd/internal/bandeval --corpus $(CORPUS)
+
+proto: ## generate Go from proto/
+	$(GO) tool -modfile=tools.mod buf lint
+	$(GO) tool -modfile=tools.mod buf generate
+
+proto-check: ## the generated Go is what proto/ says
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+	$(GO) tool -modfile=tools.mod buf generate -o "$$tmp" && \
+	diff -r -x '*.proto' -x '*_test.go' proto "$$tmp/proto" || { echo "proto: generated code is not current; type: make proto" >&2; exit 1; }
+
+models: build ## install the speech model and its library
+	@$(BIN) models install
+
+build:
+	@$(GO) build -o $(BIN) ./cmd/callwarden
+
+clean: ## remove what make has built; installed models stay
+	rm -rf bin out
