@@ -1,0 +1,275 @@
+// Package vosk hears speech with libvosk, loaded at run time without cgo.
+//
+// The library is Kaldi underneath: what it is handed must be sound, for much
+// of what is not ends the process. So model folders, phrase lists, rates and
+// frames are checked here before they cross.
+package vosk
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/callwarden/callwarden/transcribe"
+)
+
+// Config says where library and model are and how the engine treats a leg.
+type Config struct {
+	Library string // file of libvosk, see package models
+	Model   string // folder of the model
+	// Language of the model, BCP 47. Empty accepts sessions of any language.
+	Language string
+	// PartialEvery is the least new audio between two looks at the unfinished
+	// hypothesis: a multiple of 100 ms, 0 for no partial results at all.
+	PartialEvery time.Duration
+	// MaxUtterance ends an utterance that the model sees no end of, as in
+	// music, noise or a speaker who never pauses.
+	MaxUtterance time.Duration
+	// RenewEvery is the audio after which the recogniser's feature pipeline
+	// is renewed at the next end of an utterance. Without it a leg's memory
+	// grows for ten minutes before the library does so itself.
+	RenewEvery time.Duration
+}
+
+// DefaultConfig is Config with everything but the paths.
+func DefaultConfig() Config {
+	return Config{
+		Language:     "en-US",
+		PartialEvery: 100 * time.Millisecond,
+		MaxUtterance: 30 * time.Second,
+		RenewEvery:   2 * time.Minute,
+	}
+}
+
+// Validate says which key is wrong, what it holds and what it must hold.
+func (c Config) Validate() error {
+	switch {
+	case c.PartialEvery < 0 || c.PartialEvery%step != 0:
+		return fmt.Errorf("vosk.partial_every: %v must be 0 or a multiple of %v", c.PartialEvery, step)
+	case c.MaxUtterance < 5*time.Second || c.MaxUtterance > 5*time.Minute:
+		return fmt.Errorf("vosk.max_utterance: %v must be from 5s to 5m", c.MaxUtterance)
+	case c.RenewEvery < 10*time.Second || c.RenewEvery > 10*time.Minute:
+		return fmt.Errorf("vosk.renew_every: %v must be from 10s to 10m", c.RenewEvery)
+	}
+	return nil
+}
+
+// Engine is one loaded model. Its methods may be called from any goroutine.
+type Engine struct {
+	cfg  Config
+	log  *slog.Logger
+	lib  *library
+	info transcribe.Info
+	trim trimmer
+
+	mu     sync.RWMutex // held for reading while model is in use
+	model  uintptr      // 0 once closed
+	opened int          // sessions; guarded by mu
+}
+
+var (
+	_ transcribe.Engine     = (*Engine)(nil)
+	_ transcribe.Vocabulary = (*Engine)(nil)
+)
+
+// New loads the library and the model, which takes about half a second and
+// 90 MB. A library or model that is not there, or is not one, is an error
+// wrapping transcribe.ErrNotInstalled.
+func New(cfg Config, log *slog.Logger) (*Engine, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	folder, err := readModelFolder(cfg.Model)
+	if err != nil {
+		return nil, fmt.Errorf("%w: vosk model %q: %w; type: callwarden models install", transcribe.ErrNotInstalled, cfg.Model, err)
+	}
+	if info, err := os.Stat(cfg.Library); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: vosk library %q is no file; type: callwarden models install", transcribe.ErrNotInstalled, cfg.Library)
+	}
+	lib, err := openLibrary(cfg.Library)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", transcribe.ErrNotInstalled, err)
+	}
+	lib.setLogLevel(-1) // it writes to stderr; what matters comes back as errors
+	model := lib.modelNew(cfg.Model)
+	if model == 0 {
+		return nil, fmt.Errorf("%w: libvosk cannot read the model %q; type: callwarden models verify", transcribe.ErrNotInstalled, cfg.Model)
+	}
+	log.Info("speech model loaded", "backend", "vosk", "model", filepath.Base(cfg.Model), "rate_hz", folder.rateHz, "phrases", folder.dynamic)
+	return &Engine{
+		cfg:   cfg,
+		log:   log,
+		lib:   lib,
+		model: model,
+		trim:  trimmer{trim: lib.mallocTrim},
+		info: transcribe.Info{
+			Backend:  "vosk",
+			Model:    filepath.Base(cfg.Model),
+			Language: cfg.Language,
+			RateHz:   folder.rateHz,
+			Phrases:  folder.dynamic,
+			Native:   true,
+		},
+	}, nil
+}
+
+// Info is what the engine can do.
+func (e *Engine) Info() transcribe.Info { return e.info }
+
+// Knows reports whether the model can hear word. Case does not matter.
+func (e *Engine) Knows(word string) bool {
+	word = strings.ToLower(word)
+	if !plainWord(word) {
+		return false
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.model != 0 && e.lib.findWord(e.model, word) >= 0
+}
+
+// Open starts recognition of one leg. Phrases are lower-cased and their spaces
+// evened out; one with a word that the model does not know is left out as a
+// whole, because the rest of it alone would be heard as something nobody
+// asked for. If none is left the error wraps transcribe.ErrOption.
+func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if opt.RateHz != 0 && opt.RateHz != e.info.RateHz {
+		return nil, fmt.Errorf("%w: rate %d Hz, the model wants %d", transcribe.ErrOption, opt.RateHz, e.info.RateHz)
+	}
+	if !sameLanguage(opt.Language, e.info.Language) {
+		return nil, fmt.Errorf("%w: language %q, the model has %q", transcribe.ErrOption, opt.Language, e.info.Language)
+	}
+	var grammar string
+	var unheard []string
+	if len(opt.Phrases) > 0 {
+		if !e.info.Phrases {
+			return nil, fmt.Errorf("%w: phrases, the model has a fixed graph", transcribe.ErrOption)
+		}
+		var err error
+		if grammar, unheard, err = makeGrammar(opt.Phrases, e.Knows); err != nil {
+			return nil, err
+		}
+	}
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.model == 0 {
+		return nil, fmt.Errorf("vosk engine: %w", transcribe.ErrClosed)
+	}
+	var rec uintptr
+	if grammar != "" {
+		rec = e.lib.recognizerNewGrm(e.model, float32(e.info.RateHz), grammar)
+	} else {
+		rec = e.lib.recognizerNew(e.model, float32(e.info.RateHz))
+	}
+	if rec == 0 {
+		return nil, fmt.Errorf("opening a vosk recogniser: %w", errNative)
+	}
+	e.lib.setWords(rec, 1)
+	e.opened++
+	return newSession(e, rec, opt.Leg, unheard), nil
+}
+
+// Close frees the model. It refuses while sessions are open.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.opened > 0 {
+		return fmt.Errorf("closing the vosk engine: %d sessions are open", e.opened)
+	}
+	if e.model != 0 {
+		e.lib.modelFree(e.model)
+		e.model = 0
+		e.trim.now()
+	}
+	return nil
+}
+
+// release frees a session's recogniser.
+func (e *Engine) release(rec uintptr, heard time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lib.recognizerFree(rec)
+	e.opened--
+	e.trim.closed(heard)
+}
+
+// sameLanguage compares primary subtags: "en-GB" audio is better heard by an
+// "en-US" model than by none.
+func sameLanguage(want, have string) bool {
+	if want == "" || have == "" {
+		return true
+	}
+	primary := func(tag string) string {
+		tag, _, _ = strings.Cut(tag, "-")
+		return strings.ToLower(tag)
+	}
+	return primary(want) == primary(have)
+}
+
+// modelFolder is what must be known of a model before libvosk sees it.
+type modelFolder struct {
+	rateHz  int
+	dynamic bool // takes phrase lists
+}
+
+// readModelFolder checks that a folder has the files that libvosk opens
+// without asking.
+func readModelFolder(dir string) (modelFolder, error) {
+	if dir == "" {
+		return modelFolder{}, fmt.Errorf("no folder given")
+	}
+	has := func(names ...string) bool {
+		for _, name := range names {
+			info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
+			if err != nil || info.IsDir() || info.Size() == 0 {
+				return false
+			}
+		}
+		return true
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return modelFolder{}, fmt.Errorf("is no folder")
+	}
+	for _, name := range []string{"am/final.mdl", "conf/mfcc.conf", "conf/model.conf"} {
+		if !has(name) {
+			return modelFolder{}, fmt.Errorf("has no %s", name)
+		}
+	}
+	folder := modelFolder{rateHz: 16000, dynamic: has("graph/HCLr.fst", "graph/Gr.fst", "graph/disambig_tid.int")}
+	if !folder.dynamic && !has("graph/HCLG.fst") {
+		return modelFolder{}, fmt.Errorf("has neither graph/HCLG.fst nor graph/HCLr.fst with graph/Gr.fst")
+	}
+	if folder.dynamic && !has("graph/words.txt") {
+		return modelFolder{}, fmt.Errorf("has no graph/words.txt")
+	}
+	if has("ivector/final.ie") && !has("ivector/final.dubm", "ivector/final.mat", "ivector/global_cmvn.stats", "ivector/splice.conf", "ivector/online_cmvn.conf") {
+		return modelFolder{}, fmt.Errorf("has an incomplete ivector folder")
+	}
+	conf, err := os.ReadFile(filepath.Join(dir, "conf", "mfcc.conf"))
+	if err != nil {
+		return modelFolder{}, err
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(conf)); lines.Scan(); {
+		value, ok := strings.CutPrefix(strings.TrimSpace(lines.Text()), "--sample-frequency=")
+		if !ok {
+			continue
+		}
+		rate, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+		if err != nil || rate < 4000 || rate > 96000 || rate != float64(int(rate)) {
+			return modelFolder{}, fmt.Errorf("conf/mfcc.conf: sample-frequency %q is none that we can feed", value)
+		}
+		folder.rateHz = int(rate)
+	}
+	return folder, nil
+}
