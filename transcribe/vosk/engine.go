@@ -99,7 +99,10 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 		return nil, fmt.Errorf("%w: %w", transcribe.ErrNotInstalled, err)
 	}
 	lib.setLogLevel(-1) // it writes to stderr; what matters comes back as errors
-	model := lib.modelNew(cfg.Model)
+	model, err := loadModel(lib, cfg.Model)
+	if err != nil {
+		return nil, err
+	}
 	if model == 0 {
 		return nil, fmt.Errorf("%w: libvosk cannot read the model %q; type: callwarden models verify", transcribe.ErrNotInstalled, cfg.Model)
 	}

@@ -29,7 +29,7 @@ const (
 
 	// decodeDelay is how long after the end of a word the unfinished
 	// hypothesis shows it: what the acoustic model wants to see first.
-	decodeDelay = 400 * time.Millisecond
+	decodeDelay = 500 * time.Millisecond
 )
 
 // session is one recogniser. The contract gives it to one goroutine at a
@@ -61,6 +61,8 @@ type session struct {
 	guessed   []transcribe.Word  // words of the last look, before unknown ones were taken out
 	last      time.Duration      // end of the utterance before
 	loud      loudness
+
+	dither dither
 }
 
 var (
@@ -169,7 +171,8 @@ func (s *session) hear(ctx context.Context, pcm []int16) (segments []transcribe.
 
 // feed decodes one step and appends the segments that changed.
 func (s *session) feed(pcm []int16, segments []transcribe.Segment) ([]transcribe.Segment, error) {
-	accepted := s.lib.acceptWaveform(s.rec, &pcm[0], int32(len(pcm)))
+	noisy := s.dither.add(pcm)
+	accepted := s.lib.acceptWaveform(s.rec, &noisy[0], int32(len(noisy)))
 	if accepted < 0 {
 		return segments, errNative
 	}

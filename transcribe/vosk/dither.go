@@ -1,0 +1,92 @@
+package vosk
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+)
+
+// loadModel loads a model with the library's own dither off. That is random
+// noise from one generator for the whole process: with it the same recording
+// is heard differently each time.
+//
+// The library takes the setting from the model's conf/mfcc.conf only, so it is
+// shown a folder of links to the model with a conf of ours. It reads
+// everything before it returns, so the folder is gone afterwards.
+func loadModel(lib *library, dir string) (uintptr, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return 0, fmt.Errorf("vosk model: %w", err)
+	}
+	shadow, err := os.MkdirTemp("", "callwarden-vosk-")
+	if err != nil {
+		return 0, fmt.Errorf("vosk model: %w", err)
+	}
+	defer os.RemoveAll(shadow)
+	if err := shadowModel(dir, shadow); err != nil {
+		return 0, fmt.Errorf("vosk model: %w", err)
+	}
+	return lib.modelNew(shadow), nil
+}
+
+func shadowModel(dir, shadow string) error {
+	if err := linkAll(dir, shadow, "conf"); err != nil {
+		return err
+	}
+	conf := filepath.Join(shadow, "conf")
+	if err := os.Mkdir(conf, 0o700); err != nil {
+		return err
+	}
+	if err := linkAll(filepath.Join(dir, "conf"), conf, "mfcc.conf"); err != nil {
+		return err
+	}
+	mfcc, err := os.ReadFile(filepath.Join(dir, "conf", "mfcc.conf"))
+	if err != nil {
+		return err
+	}
+	mfcc = append(mfcc, "\n--dither=0\n"...) // the last of two settings counts
+	return os.WriteFile(filepath.Join(conf, "mfcc.conf"), mfcc, 0o600)
+}
+
+func linkAll(from, to, except string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.Name() == except {
+			continue
+		}
+		if err := os.Symlink(filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dither adds the noise that the models were trained with (variance 1, Kaldi's
+// default), the same for each session. Digital silence without it lies far
+// outside of what a model has heard.
+type dither struct {
+	random rand.PCG // the zero value has a fixed seed
+	out    []int16
+}
+
+// add returns pcm with noise, in a buffer that is good until the next call.
+func (d *dither) add(pcm []int16) []int16 {
+	d.out = d.out[:0]
+	var coins uint64
+	for i, v := range pcm {
+		if i%16 == 0 {
+			coins = d.random.Uint64()
+		}
+		// The heads among four tosses, less two: mean 0, variance 1.
+		n := int32(v) + int32(bits.OnesCount64(coins&15)) - 2
+		coins >>= 4
+		d.out = append(d.out, int16(min(max(n, math.MinInt16), math.MaxInt16)))
+	}
+	return d.out
+}
