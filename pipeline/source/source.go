@@ -21,6 +21,9 @@ type Call struct {
 	// counted and reported. Recorded audio waits instead.
 	Live  bool
 	Audio audio.Reader
+	// Warnings, where not nil, is asked once Audio has ended for what was
+	// wrong with it and heard nevertheless, in sentences.
+	Warnings func() []string
 }
 
 // Handler listens to one call and returns when it is over.

@@ -1133,6 +1133,7 @@ type CallEnded struct {
 	Score         float64                `protobuf:"fixed64,6,opt,name=score,proto3" json:"score,omitempty"`                         // highest score reached
 	Tactics       []string               `protobuf:"bytes,7,rep,name=tactics,proto3" json:"tactics,omitempty"`                       // confirmed and unmuted, sorted
 	Legs          []*LegStatus           `protobuf:"bytes,8,rep,name=legs,proto3" json:"legs,omitempty"`
+	Warnings      []string               `protobuf:"bytes,9,rep,name=warnings,proto3" json:"warnings,omitempty"` // what was wrong with the audio, in sentences
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1219,6 +1220,13 @@ func (x *CallEnded) GetTactics() []string {
 func (x *CallEnded) GetLegs() []*LegStatus {
 	if x != nil {
 		return x.Legs
+	}
+	return nil
+}
+
+func (x *CallEnded) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -1407,7 +1415,7 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\ahearing\x18\x02 \x01(\x0e2\x16.callwarden.v1.HearingR\ahearing\x12/\n" +
 	"\x05heard\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05heard\x123\n" +
 	"\adropped\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\adropped\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xb6\x02\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xd2\x02\n" +
 	"\tCallEnded\x124\n" +
 	"\acontext\x18\x01 \x01(\v2\x1a.callwarden.v1.CallContextR\acontext\x125\n" +
 	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
@@ -1416,7 +1424,8 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\x05level\x18\x05 \x01(\x0e2\x14.callwarden.v1.LevelR\x05level\x12\x14\n" +
 	"\x05score\x18\x06 \x01(\x01R\x05score\x12\x18\n" +
 	"\atactics\x18\a \x03(\tR\atactics\x12,\n" +
-	"\x04legs\x18\b \x03(\v2\x18.callwarden.v1.LegStatusR\x04legs\"\xc0\x02\n" +
+	"\x04legs\x18\b \x03(\v2\x18.callwarden.v1.LegStatusR\x04legs\x12\x1a\n" +
+	"\bwarnings\x18\t \x03(\tR\bwarnings\"\xc0\x02\n" +
 	"\x11TranscriptSegment\x124\n" +
 	"\acontext\x18\x01 \x01(\v2\x1a.callwarden.v1.CallContextR\acontext\x12$\n" +
 	"\x03leg\x18\x02 \x01(\x0e2\x12.callwarden.v1.LegR\x03leg\x12\x1c\n" +

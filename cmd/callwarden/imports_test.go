@@ -1,0 +1,93 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/callwarden/callwarden/"
+
+// mayImport is the one way through the house: what each package may import of
+// ours. A pattern that ends in /* stands for every package below it. The most
+// specific pattern counts.
+var mayImport = map[string]string{
+	"proto/*":                   "",
+	"models":                    "",
+	"transcribe/audio":          "",
+	"transcribe":                "transcribe/audio",
+	"transcribe/*":              "transcribe transcribe/audio models proto/*",
+	"transcribe/transcribetest": "transcribe transcribe/audio",
+	"detectors":                 "transcribe transcribe/audio",
+	"detectors/phrase":          "detectors detectors/spoken transcribe",
+	"detectors/spoken":          "",
+	"detectors/tactics":         "detectors detectors/phrase",
+	"detectors/dialogue":        "detectors detectors/phrase detectors/spoken detectors/tactics transcribe transcribe/audio",
+	"detectors/risk":            "detectors",
+	"pipeline/source":           "transcribe/audio",
+	"pipeline/source/*":         "pipeline/source transcribe/audio",
+	"pipeline/sink":             "detectors/risk proto/*",
+	"pipeline/sink/*":           "pipeline/sink pipeline/source detectors/risk proto/* transcribe/audio",
+	"pipeline/listen":           "transcribe transcribe/audio detectors",
+	"pipeline":                  "pipeline/listen pipeline/sink pipeline/source detectors detectors/risk detectors/spoken transcribe transcribe/audio proto/*",
+	"cmd/*":                     "*",
+}
+
+func TestImportsPointOnlyBackwards(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg := strings.TrimPrefix(fields[0], module)
+		allowed, ok := ruleOf(pkg)
+		if !ok {
+			t.Errorf("package %s has no line in mayImport: where does it stand in the house?", pkg)
+			continue
+		}
+		for _, imported := range fields[1:] {
+			ours, isOurs := strings.CutPrefix(imported, module)
+			if !isOurs {
+				continue
+			}
+			seen++
+			if !matchesAny(ours, allowed) {
+				t.Errorf("%s imports %s; it may import: %s", pkg, ours, allowed)
+			}
+		}
+	}
+	if seen < 20 {
+		t.Fatalf("looked at %d imports of ours: is the module path right?", seen)
+	}
+}
+
+func ruleOf(pkg string) (allowed string, ok bool) {
+	if allowed, ok = mayImport[pkg]; ok {
+		return allowed, true
+	}
+	longest := -1
+	for pattern, a := range mayImport {
+		if matches(pkg, pattern) && len(pattern) > longest {
+			longest, allowed, ok = len(pattern), a, true
+		}
+	}
+	return allowed, ok
+}
+
+func matchesAny(pkg, patterns string) bool {
+	for _, p := range strings.Fields(patterns) {
+		if matches(pkg, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(pkg, pattern string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(pkg, prefix)
+	}
+	return pkg == pattern
+}

@@ -1,0 +1,228 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/callwarden/callwarden/detectors"
+	"github.com/callwarden/callwarden/detectors/risk"
+	"github.com/callwarden/callwarden/detectors/spoken"
+	"github.com/callwarden/callwarden/pipeline/sink"
+	"github.com/callwarden/callwarden/pipeline/source"
+	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
+)
+
+// chronicle judges what is heard of one call and tells it in events. It is
+// used by one goroutine.
+type chronicle struct {
+	p        *Pipeline
+	call     *source.Call
+	detector detectors.Detector
+	meter    *risk.Meter
+	context  *callwardenv1.CallContext
+	legs     map[string]*legState
+	order    []*legState
+	hearing  callwardenv1.Hearing
+	at       time.Duration // how far the call has been heard
+	n        int           // events so far, part of each id
+	tactics  map[string]bool
+	points   map[string]float64 // of each finding, by id
+	err      error              // first event that the sink did not take
+}
+
+type legState struct {
+	leg     callwardenv1.Leg
+	heard   time.Duration
+	dropped time.Duration
+	deaf    error
+}
+
+func newChronicle(p *Pipeline, call *source.Call) *chronicle {
+	detector, meter := p.judge()
+	c := &chronicle{
+		p: p, call: call, detector: detector, meter: meter,
+		context: &callwardenv1.CallContext{Tenant: call.Tenant, Call: call.ID, Source: call.Source},
+		legs:    make(map[string]*legState),
+		tactics: make(map[string]bool),
+		points:  make(map[string]float64),
+	}
+	for _, l := range call.Legs {
+		s := &legState{leg: legToProto(l)}
+		c.legs[l.String()] = s
+		c.order = append(c.order, s)
+	}
+	return c
+}
+
+func (c *chronicle) start(ctx context.Context) {
+	info := c.p.listen.Info()
+	ev := &callwardenv1.CallStarted{
+		Context:    c.context,
+		Attributes: c.attributes(),
+		Backend:    info.Backend,
+		Model:      info.Model,
+		Listen:     c.p.listen.Mode(),
+	}
+	if !c.call.Began.IsZero() {
+		ev.Began = timestamppb.New(c.call.Began)
+	}
+	for _, l := range c.order {
+		ev.Legs = append(ev.Legs, l.leg)
+	}
+	c.publish(ctx, sink.CallStarted, 0, ev)
+	c.status(ctx, "")
+}
+
+// judge takes what one leg brought: its words to the detector, the findings to
+// the meter, and all of it to the sink.
+func (c *chronicle) judge(ctx context.Context, h heard) {
+	l := c.legs[h.leg.String()]
+	if h.deaf == nil {
+		l.heard = max(l.heard, h.at)
+	}
+	c.at = max(c.at, h.at)
+	if h.dropped != l.dropped || (h.deaf == nil) != (l.deaf == nil) {
+		l.dropped, l.deaf = h.dropped, h.deaf
+		c.status(ctx, "")
+	}
+	for _, seg := range h.segments {
+		if seg.Final || c.p.cfg.Hypotheses {
+			c.publish(ctx, sink.TranscriptSegment, c.at, c.segment(seg))
+		}
+		for _, f := range c.detector.Observe(seg) {
+			c.find(ctx, f)
+		}
+	}
+}
+
+func (c *chronicle) find(ctx context.Context, f detectors.Finding) {
+	change := c.meter.Observe(f, c.at)
+	if f.State == detectors.Confirmed && f.Muted == "" {
+		c.tactics[f.Tactic] = true
+	}
+	c.publish(ctx, sink.RiskFinding, c.at, &callwardenv1.RiskFinding{
+		Context: c.context,
+		At:      duration(c.at),
+		Finding: c.finding(f, change.Points),
+		Score:   c.meter.Score(),
+		Level:   levelToProto(c.meter.Level()),
+	})
+	if change.Level == change.Previous {
+		return
+	}
+	ev := &callwardenv1.RiskLevel{
+		Context:  c.context,
+		At:       duration(c.at),
+		Level:    levelToProto(change.Level),
+		Previous: levelToProto(change.Previous),
+		Score:    c.meter.Score(),
+	}
+	for _, s := range c.meter.Contributions() {
+		ev.Contributions = append(ev.Contributions, &callwardenv1.Contribution{
+			FindingId: s.FindingID, Tactic: s.Tactic, Points: s.Points, Why: s.Why,
+		})
+	}
+	if a := change.Advice; a.ID != "" {
+		ev.Advice = &callwardenv1.Advice{Id: a.ID, Language: a.Language, Text: a.Text}
+	}
+	c.publish(ctx, sink.RiskLevel, c.at, ev)
+}
+
+// status tells how the call is heard whenever that changes.
+func (c *chronicle) status(ctx context.Context, reason string) {
+	ev := &callwardenv1.CallStatus{Context: c.context, At: duration(c.at), Reason: reason}
+	deaf := 0
+	ev.Hearing = callwardenv1.Hearing_HEARING_LISTENING
+	for _, l := range c.order {
+		s := l.proto()
+		ev.Legs = append(ev.Legs, s)
+		if s.Hearing == callwardenv1.Hearing_HEARING_DEAF {
+			deaf++
+		}
+		if s.Hearing != callwardenv1.Hearing_HEARING_LISTENING {
+			ev.Hearing = callwardenv1.Hearing_HEARING_DEGRADED
+		}
+	}
+	if deaf == len(c.order) {
+		ev.Hearing = callwardenv1.Hearing_HEARING_DEAF
+	}
+	if ev.Hearing != c.hearing && ev.Hearing != callwardenv1.Hearing_HEARING_LISTENING {
+		c.p.log.Warn("call is not fully heard", "call", c.call.ID, "source", c.call.Source, "hearing", ev.Hearing.String())
+	}
+	c.hearing = ev.Hearing
+	c.publish(ctx, sink.CallStatus, c.at, ev)
+}
+
+func (c *chronicle) end(ctx context.Context, err error) {
+	ev := &callwardenv1.CallEnded{
+		Context:  c.context,
+		Duration: duration(c.at),
+		Reason:   "end of audio",
+		Level:    levelToProto(c.meter.Peak().Level),
+		Score:    c.meter.Peak().Score,
+	}
+	if c.call.Warnings != nil {
+		ev.Warnings = c.call.Warnings()
+	}
+	ev.Complete = err == nil && len(ev.Warnings) == 0 && c.hearing == callwardenv1.Hearing_HEARING_LISTENING
+	switch {
+	case errors.Is(err, context.Canceled):
+		ev.Reason = "cancelled"
+	case err != nil:
+		ev.Reason = err.Error()
+	}
+	for t := range c.tactics {
+		ev.Tactics = append(ev.Tactics, t)
+	}
+	slices.Sort(ev.Tactics)
+	for _, l := range c.order {
+		ev.Legs = append(ev.Legs, l.proto())
+	}
+	c.publish(ctx, sink.CallEnded, c.at, ev)
+}
+
+// publish numbers the event, so that equal things said twice are two events
+// and the same call heard again gives the same ids.
+func (c *chronicle) publish(ctx context.Context, typ sink.Type, at time.Duration, data proto.Message) {
+	c.n++
+	ev := sink.Event{
+		ID:     sink.EventID(c.call.Tenant, c.call.ID, typ, c.n),
+		Type:   typ,
+		Tenant: c.call.Tenant,
+		Call:   c.call.ID,
+		Source: "callwarden/" + c.call.Source,
+		At:     at,
+		Data:   data,
+	}
+	if !c.call.Began.IsZero() {
+		ev.Time = c.call.Began.Add(at)
+	}
+	if err := c.p.sink.Publish(ctx, ev); err != nil && c.err == nil {
+		c.err = fmt.Errorf("publishing events of call %s: %w", c.call.ID, err)
+		c.p.log.Error("events of this call are being lost", "call", c.call.ID, "event", string(typ), "err", err)
+	}
+}
+
+// attributes are the source's facts with numbers masked: a caller's number
+// is personal, and the tenant that needs it opts out of masking.
+func (c *chronicle) attributes() map[string]string {
+	out := make(map[string]string, len(c.call.Attributes))
+	for k, v := range c.call.Attributes {
+		out[k] = v
+		if !c.p.cfg.Unmasked && !plainAttributes[k] {
+			out[k] = spoken.Mask(v)
+		}
+	}
+	return out
+}
+
+// plainAttributes are facts about the audio, whose digits are nobody's.
+var plainAttributes = map[string]bool{
+	"file": true, "encoding": true, "rate": true, "channels": true, "duration": true, "warning": true,
+}

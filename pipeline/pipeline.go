@@ -1,0 +1,146 @@
+// Package pipeline follows one call from its first frame to its last event:
+// frames are read once, heard leg by leg, and judged in the order in which
+// they were heard.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/callwarden/callwarden/detectors"
+	"github.com/callwarden/callwarden/detectors/risk"
+	"github.com/callwarden/callwarden/pipeline/listen"
+	"github.com/callwarden/callwarden/pipeline/sink"
+	"github.com/callwarden/callwarden/pipeline/source"
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+// Judge makes the arithmetic of one call.
+type Judge func() (detectors.Detector, *risk.Meter)
+
+// Config tunes a Pipeline.
+type Config struct {
+	// QueueFrames is how many frames a leg may wait to be heard. When a live
+	// call's queue is full its whole backlog is dropped and counted: late
+	// ears are worse than a gap that is told.
+	QueueFrames int
+	// Unmasked lets digits through into events. Off, every digit, also when
+	// spoken as a word, is masked.
+	Unmasked bool
+	// Hypotheses also tells unfinished transcript segments, for those who
+	// show words as they are spoken.
+	Hypotheses bool
+	// Grace is how long a call that is cut off may take to say its last words.
+	Grace time.Duration
+}
+
+// DefaultConfig returns the values that suit most machines.
+func DefaultConfig() Config {
+	return Config{
+		QueueFrames: 250, // of 20 ms: 5 s, the longest that a warning may be late
+		Grace:       5 * time.Second,
+	}
+}
+
+// Validate says which key is wrong and what it must be.
+func (c Config) Validate() error {
+	if c.QueueFrames < 1 {
+		return fmt.Errorf("pipeline.queue_frames: %d must be at least 1", c.QueueFrames)
+	}
+	if c.Grace <= 0 {
+		return fmt.Errorf("pipeline.grace: %v must be above 0", c.Grace)
+	}
+	return nil
+}
+
+// Pipeline listens to calls. It holds nothing of any one call.
+type Pipeline struct {
+	cfg    Config
+	listen *listen.Listener
+	judge  Judge
+	sink   sink.Sink
+	log    *slog.Logger
+}
+
+// New returns a Pipeline whose parts the caller opened and closes.
+func New(cfg Config, l *listen.Listener, j Judge, s sink.Sink, log *slog.Logger) (*Pipeline, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Pipeline{cfg: cfg, listen: l, judge: j, sink: s, log: log}, nil
+}
+
+// Listen hears call to its end and returns when its last event is published;
+// it leaves no goroutine behind. Cancelling ctx ends the call early: what was
+// heard is still judged and published within the grace time, and Listen
+// returns ctx.Err(). Any other error says what was not heard or not delivered.
+// It is a [source.Handler].
+func (p *Pipeline) Listen(ctx context.Context, call *source.Call) error {
+	last, stop := afterCancel(ctx, p.cfg.Grace)
+	defer stop()
+
+	var (
+		legs    = make([]*leg, len(call.Legs))
+		byLeg   = make(map[audio.Leg]*leg, len(call.Legs))
+		group   errgroup.Group
+		readErr error // written by the reader, read after Wait
+	)
+	for i, l := range call.Legs {
+		legs[i] = newLeg(l, p.cfg.QueueFrames)
+		byLeg[l] = legs[i]
+	}
+	group.Go(func() error {
+		readErr = read(ctx, call, legs, byLeg)
+		return nil
+	})
+	for _, l := range legs {
+		group.Go(func() error {
+			l.hear(ctx, last, p.listen, call.ID)
+			return nil
+		})
+	}
+	c := newChronicle(p, call)
+	c.start(last)
+	merge(legs, !call.Live, func(h heard) { c.judge(last, h) })
+	// Every leg has closed its channel, so hearing and reading are over.
+	_ = group.Wait()
+
+	err := endOf(ctx, readErr)
+	c.end(last, err)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("reading call %s: %w", call.ID, err)
+	}
+	return errors.Join(err, c.err)
+}
+
+// endOf is why the audio ended: nil after a hang-up.
+func endOf(ctx context.Context, readErr error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(readErr, io.EOF) {
+		return nil
+	}
+	return readErr
+}
+
+// afterCancel returns a context that ends grace after ctx does.
+func afterCancel(ctx context.Context, grace time.Duration) (context.Context, func()) {
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.NewTimer(grace)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			cancel()
+		case <-last.Done():
+		}
+	})
+	return last, func() { stop(); cancel() }
+}

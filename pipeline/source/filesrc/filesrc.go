@@ -1,0 +1,256 @@
+// Package filesrc takes recorded calls in from files and folders.
+package filesrc
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/callwarden/callwarden/pipeline/source"
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+// Name is the way in that calls and events carry.
+const Name = "file"
+
+// Config says which recordings are heard and how.
+type Config struct {
+	Paths       []string // files, and folders that are searched for recordings
+	Tenant      string
+	CallerRight bool    // stereo: the caller is on the right channel
+	Speed       float64 // 1 is real time; 0 is as fast as it goes
+	Parallel    int     // calls at once
+}
+
+// DefaultConfig hears as fast as it goes, one call a core.
+func DefaultConfig() Config {
+	return Config{Tenant: "default", Parallel: runtime.GOMAXPROCS(0)}
+}
+
+// Validate says which key is wrong and what it must be.
+func (c Config) Validate() error {
+	switch {
+	case len(c.Paths) == 0:
+		return errors.New("file.paths: must name a file or folder")
+	case c.Speed < 0:
+		return fmt.Errorf("file.speed: %v must be 0 or above", c.Speed)
+	case c.Parallel < 1:
+		return fmt.Errorf("file.parallel: %d must be at least 1", c.Parallel)
+	}
+	return nil
+}
+
+// FileError is one recording that was not heard, or not to its end.
+type FileError struct {
+	Path string
+	Err  error
+}
+
+func (e *FileError) Error() string {
+	if msg := e.Err.Error(); strings.Contains(msg, e.Path) {
+		return msg
+	} else {
+		return e.Path + ": " + msg
+	}
+}
+
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Source serves each recording once.
+type Source struct {
+	cfg   Config
+	files []string
+	bad   []error // paths that are no recordings
+}
+
+var _ source.Source = (*Source)(nil)
+
+// New finds the recordings that cfg names. A path that is missing or holds
+// none is an error of Serve's, after the others have been heard.
+func New(cfg Config) (*Source, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Source{cfg: cfg}
+	seen := make(map[string]bool)
+	for _, path := range cfg.Paths {
+		found, err := find(path)
+		if err != nil {
+			s.bad = append(s.bad, &FileError{Path: path, Err: err})
+		}
+		for _, f := range found {
+			if !seen[f] {
+				seen[f] = true
+				s.files = append(s.files, f)
+			}
+		}
+	}
+	return s, nil
+}
+
+// Files are the recordings found, in the order in which they are begun.
+func (s *Source) Files() []string { return s.files }
+
+// find returns path itself, or the recordings below it in lexical order.
+func find(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		var pathErr *fs.PathError
+		if errors.As(err, &pathErr) {
+			err = pathErr.Err
+		}
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	var found []string
+	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		switch strings.ToLower(filepath.Ext(p)) {
+		case ".wav", ".wave", ".flac":
+			if !d.IsDir() {
+				found = append(found, p)
+			}
+		}
+		return nil
+	})
+	if err == nil && len(found) == 0 {
+		err = errors.New("no recordings in this folder: .wav and .flac files are looked for")
+	}
+	return found, err
+}
+
+// Serve hears every recording, several at once, and returns when the last is
+// over. Its error joins a [FileError] for each that was not heard to its end.
+func (s *Source) Serve(ctx context.Context, handle source.Handler) error {
+	var group errgroup.Group
+	group.SetLimit(s.cfg.Parallel)
+	errs := make([]error, len(s.files))
+	for i, path := range s.files {
+		group.Go(func() error {
+			if err := s.one(ctx, path, handle); err != nil {
+				errs[i] = &FileError{Path: path, Err: err}
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // each error stands in errs
+	return errors.Join(append(s.bad, errs...)...)
+}
+
+func (s *Source) one(ctx context.Context, path string, handle source.Handler) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	id, err := callID(path)
+	if err != nil {
+		return err
+	}
+	f, err := audio.OpenFile(path, audio.FileOptions{CallerRight: s.cfg.CallerRight})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info := f.Info()
+	call := &source.Call{
+		ID:     id,
+		Tenant: s.cfg.Tenant,
+		Source: Name,
+		Legs:   info.Legs,
+		Attributes: map[string]string{
+			"file":     filepath.Base(path),
+			"encoding": info.Encoding,
+			"rate":     fmt.Sprint(info.RateHz),
+			"channels": fmt.Sprint(info.Channels),
+		},
+		Duration: info.Duration,
+		Audio:    f,
+		Warnings: f.Warnings,
+	}
+	if s.cfg.Speed > 0 {
+		call.Audio = &paced{r: f, speed: s.cfg.Speed}
+	}
+	return handle(ctx, call)
+}
+
+// callID names the call of a recording after the file and what is in it: the
+// same file has the same id wherever it lies, and two files that share a name
+// have two.
+func callID(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	return token(name) + "-" + hex.EncodeToString(h.Sum(nil)[:4]), nil
+}
+
+// token makes name a legal NATS subject token that is also a safe file name.
+func token(name string) string {
+	var b strings.Builder
+	for _, r := range name {
+		if b.Len() >= 60 {
+			break
+		}
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
+			b.WriteRune(r)
+		default:
+			if s := b.String(); s != "" && s[len(s)-1] != '-' {
+				b.WriteByte('-')
+			}
+		}
+	}
+	if out := strings.Trim(b.String(), "-"); out != "" {
+		return out
+	}
+	return "call"
+}
+
+// paced hands a recording out no faster than it was spoken.
+type paced struct {
+	r     audio.Reader
+	speed float64
+	began time.Time
+}
+
+func (p *paced) ReadFrame(ctx context.Context) (audio.Frame, error) {
+	f, err := p.r.ReadFrame(ctx)
+	if err != nil {
+		return f, err
+	}
+	if p.began.IsZero() {
+		p.began = time.Now()
+	}
+	due := time.Until(p.began.Add(time.Duration(float64(f.End()) / p.speed)))
+	if due <= 0 {
+		return f, nil
+	}
+	t := time.NewTimer(due)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return f, nil
+	case <-ctx.Done():
+		return audio.Frame{}, ctx.Err()
+	}
+}

@@ -1,0 +1,92 @@
+package pipeline
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/callwarden/callwarden/detectors"
+	"github.com/callwarden/callwarden/detectors/risk"
+	"github.com/callwarden/callwarden/detectors/spoken"
+	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
+	"github.com/callwarden/callwarden/transcribe"
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+// The functions below turn our types into the wire's, masking digits on the
+// way: nothing else in the program makes events, so nothing else can leak.
+
+func (c *chronicle) segment(seg transcribe.Segment) *callwardenv1.TranscriptSegment {
+	out := &callwardenv1.TranscriptSegment{
+		Context:   c.context,
+		Leg:       legToProto(seg.Leg),
+		Utterance: int32(seg.Utterance),
+		Final:     seg.Final,
+		Start:     duration(seg.Start),
+		End:       duration(seg.End),
+		Text:      c.mask(seg.Text),
+	}
+	words := make([]string, len(seg.Words))
+	for i, w := range seg.Words {
+		words[i] = w.Text
+	}
+	if !c.p.cfg.Unmasked {
+		words = spoken.MaskWords(words)
+	}
+	for i, w := range seg.Words {
+		out.Words = append(out.Words, &callwardenv1.Word{
+			Text: words[i], Start: duration(w.Start), End: duration(w.End), Confidence: w.Confidence,
+		})
+	}
+	return out
+}
+
+func (c *chronicle) finding(f detectors.Finding, points float64) *callwardenv1.Finding {
+	return &callwardenv1.Finding{
+		Id:         f.ID,
+		Tactic:     f.Tactic,
+		Stage:      callwardenv1.Stage(f.Stage),
+		Leg:        legToProto(f.Leg),
+		Start:      duration(f.Start),
+		End:        duration(f.End),
+		Words:      c.mask(f.Words),
+		Confidence: f.Confidence,
+		State:      callwardenv1.FindingState(f.State),
+		Rule:       f.Rule,
+		Pack:       f.Pack,
+		MutedBy:    f.Muted,
+		Points:     points,
+	}
+}
+
+func (c *chronicle) mask(text string) string {
+	if c.p.cfg.Unmasked {
+		return text
+	}
+	return spoken.Mask(text)
+}
+
+func (l *legState) proto() *callwardenv1.LegStatus {
+	s := &callwardenv1.LegStatus{
+		Leg:     l.leg,
+		Hearing: callwardenv1.Hearing_HEARING_LISTENING,
+		Heard:   duration(l.heard - l.dropped),
+		Dropped: duration(l.dropped),
+	}
+	switch {
+	case l.deaf != nil:
+		s.Hearing, s.Reason = callwardenv1.Hearing_HEARING_DEAF, l.deaf.Error()
+	case l.dropped > 0:
+		s.Hearing, s.Reason = callwardenv1.Hearing_HEARING_DEGRADED, "the recogniser was behind: audio dropped"
+	}
+	return s
+}
+
+func duration(d time.Duration) *durationpb.Duration { return durationpb.New(d) }
+
+// The enums of detectors and the wire number alike; wire_test.go holds them
+// together.
+
+func legToProto(l audio.Leg) callwardenv1.Leg { return callwardenv1.Leg(l) }
+
+func levelToProto(l risk.Level) callwardenv1.Level { return callwardenv1.Level(l + 1) }
