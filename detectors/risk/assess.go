@@ -1,0 +1,226 @@
+package risk
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/callwarden/callwarden/detectors"
+)
+
+// Sign is a finding and when it was first reported: from then on it fades.
+type Sign struct {
+	Finding detectors.Finding
+	First   time.Duration // media clock
+}
+
+// Contribution is one finding's share of a score.
+type Contribution struct {
+	FindingID string
+	Tactic    string
+	Points    float64 // after confidence, repetition, fading and caps; below 0 for protective speech
+	Why       string  // what gave or limited the points
+}
+
+// Assessment is the risk of a call at one moment.
+type Assessment struct {
+	Score         float64 // the sum of the contributions
+	Level         Level
+	Contributions []Contribution // largest first; those without points are left out
+}
+
+// kind is the group of tactics that share a cap.
+type kind uint8
+
+const (
+	soft kind = iota
+	ask
+	comply
+	protective
+	kinds
+)
+
+// kindOf goes by the tactic's usual stage: "say it is for a gift" instructs,
+// yet secrecy alone is no ask.
+func kindOf(f detectors.Finding) kind {
+	stage := f.Stage
+	if t, ok := detectors.LookupTactic(f.Tactic); ok {
+		stage = t.Stages[0]
+	}
+	switch stage {
+	case detectors.Ask, detectors.Instruct:
+		return ask
+	case detectors.Comply, detectors.Loss:
+		return comply
+	case detectors.Protective:
+		return protective
+	}
+	return soft
+}
+
+// share is a sign on its way to its points. Points are counted in hundredths,
+// so that what is shown sums to what is shown.
+type share struct {
+	sign   int // index, for ties and for the order of output
+	kind   kind
+	tactic string
+	raw    float64
+	points int
+	why    string
+}
+
+// Assess scores signs at a time of the media clock. It is a pure function: the
+// same signs in the same order give the same assessment. Muted and retracted
+// findings count nothing.
+func Assess(cfg Config, signs []Sign, at time.Duration) Assessment {
+	shares := weigh(cfg, signs, at)
+	capTactics(cfg, shares)
+	var sums [kinds]int
+	for k, limit := range [...]float64{soft: cfg.Soft, ask: cfg.Ask, comply: cfg.Comply} {
+		sums[k] = capKind(shares, kind(k), hundredths(limit))
+	}
+	sums[protective] = protect(cfg, shares, sums[soft])
+	arm(cfg, shares, sums)
+
+	var a Assessment
+	total := 0
+	slices.SortStableFunc(shares, func(x, y share) int { return y.points - x.points })
+	for _, s := range shares {
+		if s.points == 0 {
+			continue
+		}
+		total += s.points
+		f := signs[s.sign].Finding
+		a.Contributions = append(a.Contributions, Contribution{f.ID, f.Tactic, float64(s.points) / 100, s.why})
+	}
+	a.Score = float64(total) / 100
+	a.Level = cfg.level(a.Score)
+	return a
+}
+
+func (c Config) level(score float64) Level {
+	switch {
+	case score >= c.Critical:
+		return Critical
+	case score >= c.Warning:
+		return Warning
+	case score >= c.Notice:
+		return Notice
+	}
+	return None
+}
+
+func hundredths(points float64) int { return int(math.Round(points * 100)) }
+
+// weigh gives each sign its points before repetition and caps, in order.
+func weigh(cfg Config, signs []Sign, at time.Duration) []share {
+	shares := make([]share, 0, len(signs))
+	for i, s := range signs {
+		f := s.Finding
+		if f.Muted != "" || f.State == detectors.Retracted || !(f.Weight > 0) {
+			continue
+		}
+		sh := share{sign: i, kind: kindOf(f), tactic: f.Tactic, raw: f.Weight}
+		sh.why = fmt.Sprintf("%s: %.4g points", f.Stage, f.Weight)
+		if f.Confidence < cfg.SureFrom {
+			sh.raw *= 0.5 + 0.5*max(f.Confidence, 0)/cfg.SureFrom
+			sh.why += fmt.Sprintf(", heard with confidence %.2f", f.Confidence)
+		}
+		if age := at - s.First - cfg.Hold; age > 0 && sh.kind != comply {
+			sh.raw *= math.Exp2(-float64(age) / float64(cfg.HalfLife))
+			sh.why += fmt.Sprintf(", faded for %v", age.Round(time.Second))
+		}
+		shares = append(shares, sh)
+	}
+	return shares
+}
+
+// capTactics lets the findings of each tactic count less and less, the
+// strongest first, up to the cap of a tactic.
+func capTactics(cfg Config, shares []share) {
+	order := make([]int, len(shares))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch {
+		case shares[a].raw > shares[b].raw:
+			return -1
+		case shares[a].raw < shares[b].raw:
+			return 1
+		}
+		return 0
+	})
+	limits := [kinds]float64{soft: cfg.SoftTactic, ask: cfg.AskTactic, comply: cfg.ComplyTactic, protective: cfg.Protective}
+	for n, i := range order {
+		s := &shares[i]
+		before, room := 0, hundredths(limits[s.kind])
+		for _, j := range order[:n] {
+			if shares[j].tactic == s.tactic {
+				before++
+				room -= shares[j].points
+			}
+		}
+		s.points = hundredths(s.raw * math.Pow(cfg.Repeat, float64(before)))
+		if before > 0 {
+			s.why += fmt.Sprintf(", number %d of its tactic", before+1)
+		}
+		if s.points > room {
+			s.points = room
+			s.why += fmt.Sprintf(", capped at %.4g for the tactic", limits[s.kind])
+		}
+	}
+}
+
+// capKind scales the shares of a kind down to limit, the later of them first,
+// and returns their sum.
+func capKind(shares []share, k kind, limit int) int {
+	sum := 0
+	for i := range shares {
+		s := &shares[i]
+		if s.kind != k {
+			continue
+		}
+		if sum+s.points > limit {
+			s.points = limit - sum
+			s.why += fmt.Sprintf(", capped at %.4g for its kind", float64(limit)/100)
+		}
+		sum += s.points
+	}
+	return sum
+}
+
+// protect turns protective shares negative, never below what the soft ones
+// have, and returns their sum.
+func protect(cfg Config, shares []share, softSum int) int {
+	room, sum := min(hundredths(cfg.Protective), softSum), 0
+	for i := range shares {
+		s := &shares[i]
+		if s.kind != protective {
+			continue
+		}
+		s.points = -min(s.points, room+sum)
+		sum += s.points
+		s.why += ", takes from stories and pressure"
+	}
+	return sum
+}
+
+// arm raises the first compliance after an ask to the critical level.
+func arm(cfg Config, shares []share, sums [kinds]int) {
+	if sums[ask] < hundredths(cfg.ArmingAsk) {
+		return
+	}
+	missing := hundredths(cfg.Critical)
+	for _, s := range sums {
+		missing -= s
+	}
+	for i := range shares {
+		if s := &shares[i]; s.kind == comply && s.points > 0 && missing > 0 {
+			s.points += missing
+			s.why += ", compliance after an ask is critical"
+			return
+		}
+	}
+}

@@ -1,0 +1,255 @@
+package risk
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/callwarden/callwarden/detectors"
+)
+
+// sign is a finding in the shorthand of the tests.
+func sign(id, tactic string, weight float64) detectors.Finding {
+	f := detectors.Finding{ID: id, Tactic: tactic, Weight: weight, Confidence: 1, State: detectors.Confirmed}
+	if t, ok := detectors.LookupTactic(tactic); ok {
+		f.Stage = t.Stages[0]
+	}
+	return f
+}
+
+func TestLevelsFollowTheStagesOfAFraud(t *testing.T) {
+	type step struct {
+		tactic string
+		weight float64
+	}
+	for _, tt := range []struct {
+		name  string
+		steps []step
+		want  Level
+	}{
+		{"nothing", nil, None},
+		{"lure alone", []step{{"lure_charge", 3}}, Notice},
+		{"the same lure ten times", []step{{"lure_charge", 3}, {"lure_charge", 3}, {"lure_charge", 3}, {"lure_charge", 3}, {"lure_charge", 3}, {"lure_charge", 3}}, Notice},
+		{"press a key", []step{{"press_key", 1}}, Notice},
+		{"every story there is", []step{{"lure_charge", 4}, {"lure_account", 4}, {"lure_legal", 4}, {"urgency", 4}, {"impersonation", 3}, {"press_key", 2}, {"secrecy", 4}}, Notice},
+		{"plain ask", []step{{"otp_request", 6}}, Warning},
+		{"weak ask", []step{{"remote_access_request", 3}}, Notice},
+		{"weak ask after a lure", []step{{"lure_charge", 3}, {"remote_access_request", 3}}, Warning},
+		{"two different weak asks", []step{{"remote_access_request", 4}, {"credential_request", 3}}, Warning},
+		{"compliance after a plain ask", []step{{"otp_request", 6}, {"otp_readback", 4}}, Critical},
+		{"compliance after a weak ask", []step{{"otp_request", 3}, {"otp_readback", 4}}, Critical},
+		{"compliance on the customer's ticket", []step{{"remote_access_request", 1}, {"remote_access_compliance", 2}}, Notice},
+		{"official advice", []step{{"official_counter_advice", 2}}, None},
+		{"a bank's own alert", []step{{"lure_account", 2}, {"official_counter_advice", 2}}, None},
+		{"an ask behind official advice", []step{{"official_counter_advice", 2}, {"otp_request", 6}}, Warning},
+	} {
+		m := NewMeter(DefaultConfig())
+		for i, s := range tt.steps {
+			m.Observe(sign(fmt.Sprint(i), s.tactic, s.weight), time.Duration(i)*time.Second)
+		}
+		if m.Level() != tt.want {
+			t.Errorf("%s: %v at %.2f, want %v: %+v", tt.name, m.Level(), m.Score(), tt.want, m.Contributions())
+		}
+	}
+}
+
+func TestRetractionTakesPointsBackAndKeepsThePeak(t *testing.T) {
+	m := NewMeter(DefaultConfig())
+	f := sign("a", "otp_request", 6)
+	f.State = detectors.Provisional
+	c := m.Observe(f, time.Second)
+	if c.Points != 6 || c.Level != Warning || c.Previous != None {
+		t.Fatalf("provisional: %+v", c)
+	}
+	f.State = detectors.Retracted
+	c = m.Observe(f, 2*time.Second)
+	if c.Points != 0 || c.Level != None || c.Previous != Warning || m.Score() != 0 {
+		t.Errorf("retracted: %+v, score %v", c, m.Score())
+	}
+	if p := m.Peak(); p.Level != Warning || p.Score != 6 || p.At != time.Second {
+		t.Errorf("peak %+v", p)
+	}
+}
+
+func TestConfirmationCountsOnce(t *testing.T) {
+	m := NewMeter(DefaultConfig())
+	f := sign("a", "otp_request", 6)
+	for _, s := range []detectors.State{detectors.Provisional, detectors.Confirmed} {
+		f.State = s
+		m.Observe(f, time.Second)
+	}
+	if m.Score() != 6 {
+		t.Errorf("score %v, want 6", m.Score())
+	}
+}
+
+func TestMutedFindingsCountNothing(t *testing.T) {
+	m := NewMeter(DefaultConfig())
+	f := sign("a", "otp_request", 6)
+	f.State = detectors.Provisional
+	m.Observe(f, 0)
+	f.State, f.Muted = detectors.Confirmed, "never"
+	if c := m.Observe(f, time.Second); c.Points != 0 || c.Level != None {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestScoreFadesButComplianceStays(t *testing.T) {
+	cfg := DefaultConfig()
+	later := cfg.Hold + cfg.HalfLife
+	asked := Assess(cfg, []Sign{{Finding: sign("a", "otp_request", 6)}}, later)
+	if asked.Score != 3 {
+		t.Errorf("ask after one half-life: %v, want 3", asked.Score)
+	}
+	if held := Assess(cfg, []Sign{{Finding: sign("a", "otp_request", 6)}}, cfg.Hold); held.Score != 6 {
+		t.Errorf("ask within the hold: %v, want 6", held.Score)
+	}
+	gave := Assess(cfg, []Sign{{Finding: sign("a", "otp_readback", 8)}}, 100*later)
+	if gave.Score != 8 {
+		t.Errorf("compliance much later: %v, want 8", gave.Score)
+	}
+}
+
+func TestUnsureWordsCountLess(t *testing.T) {
+	cfg := DefaultConfig()
+	f := sign("a", "otp_request", 6)
+	for _, tt := range []struct{ confidence, want float64 }{{1, 6}, {0.7, 6}, {0.35, 4.5}, {0, 3}, {-1, 3}} {
+		f.Confidence = tt.confidence
+		if got := Assess(cfg, []Sign{{Finding: f}}, 0).Score; got != tt.want {
+			t.Errorf("confidence %v: %v, want %v", tt.confidence, got, tt.want)
+		}
+	}
+}
+
+func TestAdviceIsForTheFurthestTactic(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Advise = func(tactic string, level Level) Advice {
+		if tactic == "otp_readback" {
+			return Advice{} // the data has none: the ask's stands in
+		}
+		return Advice{ID: tactic + "." + level.String()}
+	}
+	m := NewMeter(cfg)
+	if c := m.Observe(sign("a", "lure_account", 4), 0); c.Advice.ID != "lure_account.notice" {
+		t.Errorf("notice: %+v", c.Advice)
+	}
+	if c := m.Observe(sign("b", "otp_request", 6), 0); c.Advice.ID != "otp_request.warning" {
+		t.Errorf("warning: %+v", c.Advice)
+	}
+	if c := m.Observe(sign("c", "lure_charge", 1), 0); c.Advice.ID != "" {
+		t.Errorf("no change of level: %+v", c.Advice)
+	}
+	if c := m.Observe(sign("d", "otp_readback", 8), 0); c.Advice.ID != "otp_request.critical" {
+		t.Errorf("critical: %+v", c.Advice)
+	}
+}
+
+func TestValidateNamesKeyValueAndRule(t *testing.T) {
+	if err := DefaultConfig().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		want  string
+		spoil func(*Config)
+	}{
+		{"risk.warning: 0.5 must be above risk.notice, 1", func(c *Config) { c.Warning = 0.5 }},
+		{"risk.critical: 6 must", func(c *Config) { c.Critical = 6 }},
+		{"risk.soft: 6 must be below", func(c *Config) { c.Soft = 6 }},
+		{"risk.half_life: 0s", func(c *Config) { c.HalfLife = 0 }},
+		{"risk.hold: -1ns", func(c *Config) { c.Hold = -1 }},
+		{"risk.repeat: 1.5", func(c *Config) { c.Repeat = 1.5 }},
+		{"risk.repeat: NaN", func(c *Config) { c.Repeat = math.NaN() }},
+		{"risk.sure_from: 2", func(c *Config) { c.SureFrom = 2 }},
+		{"risk.protective: -1", func(c *Config) { c.Protective = -1 }},
+		{"risk.ask: NaN", func(c *Config) { c.Ask = math.NaN() }},
+		{"risk.comply_tactic: 0", func(c *Config) { c.ComplyTactic = 0 }},
+	} {
+		c := DefaultConfig()
+		tt.spoil(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v, want %q", err, tt.want)
+		}
+	}
+}
+
+// anyFindings draws the findings of a call, with repeated ids.
+var anyFindings = rapid.Custom(func(t *rapid.T) []detectors.Finding {
+	tactics := detectors.Tactics()
+	list := make([]detectors.Finding, rapid.IntRange(0, 40).Draw(t, "n"))
+	for i := range list {
+		f := sign(fmt.Sprint(rapid.IntRange(0, 20).Draw(t, "id")), tactics[rapid.IntRange(0, len(tactics)-1).Draw(t, "tactic")].Name,
+			rapid.Float64Range(0, 10).Draw(t, "weight"))
+		f.Confidence = rapid.Float64Range(0, 1).Draw(t, "confidence")
+		f.State = detectors.State(rapid.IntRange(1, 3).Draw(t, "state"))
+		if rapid.IntRange(0, 4).Draw(t, "muted") == 0 {
+			f.Muted = "never"
+		}
+		list[i] = f
+	}
+	return list
+})
+
+func TestContributionsSumToTheScore(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := DefaultConfig()
+		a, b := NewMeter(cfg), NewMeter(cfg)
+		for i, f := range anyFindings.Draw(t, "findings") {
+			at := time.Duration(i) * 40 * time.Second
+			change := a.Observe(f, at)
+			if again := b.Observe(f, at); again != change || !reflect.DeepEqual(a.Contributions(), b.Contributions()) {
+				t.Fatalf("two runs differ: %+v, %+v", change, again)
+			}
+			sum, stories := 0.0, true
+			last := math.Inf(1)
+			for _, c := range a.Contributions() {
+				sum += c.Points
+				k := kindOf(detectors.Finding{Tactic: c.Tactic})
+				stories = stories && (k == soft || k == protective)
+				if c.Points > last || c.Why == "" {
+					t.Fatalf("contribution %+v after %v points", c, last)
+				}
+				last = c.Points
+				if math.Abs(c.Points*100-math.Round(c.Points*100)) > 1e-9 {
+					t.Fatalf("points %v are not rounded", c.Points)
+				}
+			}
+			if math.Abs(sum-a.Score()) > 1e-9 || a.Score() < 0 {
+				t.Fatalf("contributions sum to %v, score %v", sum, a.Score())
+			}
+			if stories && a.Level() > Notice {
+				t.Fatalf("stories and pressure alone are %v", a.Level())
+			}
+			if a.Peak().Score < a.Score() || a.Peak().Level < a.Level() {
+				t.Fatalf("peak %+v below %v", a.Peak(), a.Score())
+			}
+		}
+	})
+}
+
+func TestMeterStaysSmallInALongCall(t *testing.T) {
+	m := NewMeter(DefaultConfig())
+	for i := range 5000 {
+		m.Observe(sign(fmt.Sprint(i), "lure_charge", 2), time.Duration(i)*time.Second)
+	}
+	if len(m.signs) > maxSigns {
+		t.Errorf("%d signs are kept", len(m.signs))
+	}
+}
+
+func BenchmarkObserve(b *testing.B) {
+	tactics := detectors.Tactics()
+	m := NewMeter(DefaultConfig())
+	for i := range 40 {
+		m.Observe(sign(fmt.Sprint(i), tactics[i%len(tactics)].Name, 2), time.Duration(i)*time.Second)
+	}
+	f := sign("7", "otp_request", 6)
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Observe(f, time.Minute)
+	}
+}
