@@ -21,6 +21,8 @@ import (
 // timed is some 30 kB; NATS servers refuse more than 1 MiB by default.
 const maxEvent = 1 << 20 // bytes
 
+const maxAttribute = 1024 // bytes; ours are under 200
+
 // ErrNotEvent is wrapped by every error about bytes that are no event of ours.
 // Whoever follows other people's subjects counts it and goes on.
 var ErrNotEvent = errors.New("not a callwarden event")
@@ -83,7 +85,7 @@ func ParseCloudEvent(b []byte) (Event, error) {
 	}
 	var env envelope
 	if err := json.Unmarshal(b, &env); err != nil {
-		return Event{}, fmt.Errorf("%w: no CloudEvents JSON: %w", ErrNotEvent, err)
+		return Event{}, fmt.Errorf("%w: no CloudEvents JSON", ErrNotEvent)
 	}
 	return FromAttributes(map[string]string{
 		"specversion": env.SpecVersion, "id": env.ID, "source": env.Source, "type": env.Type,
@@ -98,31 +100,36 @@ func ParseCloudEvent(b []byte) (Event, error) {
 // and names free of control characters, and its data matches its type, tenant
 // and call. Its errors wrap ErrNotEvent and name the attribute and the rule.
 func FromAttributes(attr map[string]string, data []byte) (Event, error) {
+	// The errors of the JSON decoders are left out: they quote the data, which
+	// may be what somebody said, and these errors are logged.
 	refuse := func(format string, args ...any) (Event, error) {
-		return Event{}, fmt.Errorf("%w: %w", ErrNotEvent, fmt.Errorf(format, args...))
+		return Event{}, fmt.Errorf("%w: %s", ErrNotEvent, fmt.Sprintf(format, args...))
 	}
 	if len(data) > maxEvent {
 		return refuse("data: %d bytes, limit %d", len(data), maxEvent)
 	}
-	if v := attr["specversion"]; v != "1.0" {
-		return refuse("specversion: %q is not 1.0", v)
+	if attr["specversion"] != "1.0" {
+		return refuse("specversion: is not 1.0")
 	}
 	for _, name := range []string{"id", "source", "type", "subject"} {
 		if attr[name] == "" {
 			return refuse("%s: missing", name)
 		}
+		if len(attr[name]) > maxAttribute {
+			return refuse("%s: %d bytes, limit %d", name, len(attr[name]), maxAttribute)
+		}
 		if !printable(attr[name]) {
-			return refuse("%s: %q has control characters", name, attr[name])
+			return refuse("%s: has control characters or is not UTF-8", name)
 		}
 	}
 	if t := attr["datacontenttype"]; t != "" && !isJSON(t) {
-		return refuse("datacontenttype: %q is not application/json", t)
+		return refuse("datacontenttype: is not application/json")
 	}
 	ev := Event{ID: attr["id"], Source: attr["source"], Type: Type(attr["type"]), Call: attr["subject"]}
 	if t := attr["time"]; t != "" {
 		var err error
 		if ev.Time, err = time.Parse(time.RFC3339Nano, t); err != nil {
-			return refuse("time: %q is not RFC 3339", t)
+			return refuse("time: is not RFC 3339")
 		}
 		ev.Time = ev.Time.UTC()
 	}
@@ -131,16 +138,16 @@ func FromAttributes(attr map[string]string, data []byte) (Event, error) {
 		return refuse("type: %q is unknown", ev.Type)
 	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, msg); err != nil {
-		return refuse("data: no %s: %w", ev.Type, err)
+		return refuse("data: is no %s", ev.Type)
 	}
 	about := msg.(interface {
 		GetContext() *callwardenv1.CallContext
 	}).GetContext()
 	if about.GetCall() != ev.Call {
-		return refuse("data: is about call %q, subject says %q", about.GetCall(), ev.Call)
+		return refuse("data: is about another call than subject")
 	}
-	if ev.Tenant = about.GetTenant(); ev.Tenant == "" || !printable(ev.Tenant) {
-		return refuse("data: tenant %q is no name", ev.Tenant)
+	if ev.Tenant = about.GetTenant(); ev.Tenant == "" || len(ev.Tenant) > maxAttribute || !printable(ev.Tenant) {
+		return refuse("data: tenant is no name")
 	}
 	ev.At, ev.Data = At(msg), msg
 	return ev, nil
