@@ -33,9 +33,9 @@ type Config struct {
 	// MaxUtterance ends an utterance that the model sees no end of, as in
 	// music, noise or a speaker who never pauses.
 	MaxUtterance time.Duration
-	// RenewEvery is the audio after which the recogniser's feature pipeline
-	// is renewed at the next end of an utterance. Without it a leg's memory
-	// grows for ten minutes before the library does so itself.
+	// RenewEvery is the audio after which a leg's recogniser is exchanged for
+	// a new one at the next end of an utterance. Its graph is composed as it
+	// is searched and kept, so its memory only grows.
 	RenewEvery time.Duration
 }
 
@@ -98,7 +98,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", transcribe.ErrNotInstalled, err)
 	}
-	lib.setLogLevel(-1) // it writes to stderr; what matters comes back as errors
+	lib.setLogLevel(-2) // -1 still lets warnings of every other utterance through to stderr
 	model, err := loadModel(lib, cfg.Model)
 	if err != nil {
 		return nil, err
@@ -169,6 +169,18 @@ func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.S
 	if e.model == 0 {
 		return nil, fmt.Errorf("vosk engine: %w", transcribe.ErrClosed)
 	}
+	rec, err := e.recognizer(grammar)
+	if err != nil {
+		return nil, err
+	}
+	e.opened++
+	return newSession(e, rec, opt.Leg, grammar, unheard), nil
+}
+
+// recognizer makes one; grammar is empty for the open vocabulary, which takes
+// some 100 ms. The engine's lock is held: building graphs side by side is not
+// promised to be safe.
+func (e *Engine) recognizer(grammar string) (uintptr, error) {
 	var rec uintptr
 	if grammar != "" {
 		rec = e.lib.recognizerNewGrm(e.model, float32(e.info.RateHz), grammar)
@@ -176,11 +188,24 @@ func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.S
 		rec = e.lib.recognizerNew(e.model, float32(e.info.RateHz))
 	}
 	if rec == 0 {
-		return nil, fmt.Errorf("opening a vosk recogniser: %w", errNative)
+		return 0, fmt.Errorf("opening a vosk recogniser: %w", errNative)
 	}
 	e.lib.setWords(rec, 1)
-	e.opened++
-	return newSession(e, rec, opt.Leg, unheard), nil
+	return rec, nil
+}
+
+// renew exchanges a session's recogniser for a new one. On an error rec is
+// still the session's.
+func (e *Engine) renew(rec uintptr, grammar string, heard time.Duration) (uintptr, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fresh, err := e.recognizer(grammar)
+	if err != nil {
+		return rec, err
+	}
+	e.lib.recognizerFree(rec)
+	e.trim.closed(heard)
+	return fresh, nil
 }
 
 // Close frees the model. It refuses while sessions are open.

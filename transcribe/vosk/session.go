@@ -41,10 +41,11 @@ type session struct {
 	rec     uintptr // 0 once closed
 	leg     audio.Leg
 	rateHz  int
+	grammar string // empty for the open vocabulary
 	unheard []string
 	ended   error // set by Finish and by errors: why only Close may follow
 
-	// The recogniser counts samples from its creation, fed; base is the media
+	// The recogniser counts samples from its creation: fed. base is the media
 	// time of its sample 0. pending is heard but not yet fed.
 	base    time.Duration
 	begun   bool
@@ -54,7 +55,6 @@ type session struct {
 	// The current utterance. Counts are on the recogniser's clock.
 	utterance int
 	begin     int                // sample that it begins at
-	renewed   int                // sample that the feature pipeline begins at
 	polled    int                // sample of the last look at the hypothesis
 	text      string             // of the last look
 	shown     transcribe.Segment // last partial segment; no Text if none
@@ -70,8 +70,8 @@ var (
 	_ transcribe.PhraseSession = (*session)(nil)
 )
 
-func newSession(e *Engine, rec uintptr, leg audio.Leg, unheard []string) *session {
-	return &session{engine: e, lib: e.lib, rec: rec, leg: leg, rateHz: e.info.RateHz, unheard: unheard}
+func newSession(e *Engine, rec uintptr, leg audio.Leg, grammar string, unheard []string) *session {
+	return &session{engine: e, lib: e.lib, rec: rec, leg: leg, rateHz: e.info.RateHz, grammar: grammar, unheard: unheard}
 }
 
 // Unheard lists the words of the phrases that the model does not know.
@@ -140,7 +140,6 @@ func (s *session) silence(ctx context.Context, gap time.Duration) ([]transcribe.
 	more, err := s.flush()
 	segments = append(segments, more...)
 	s.base += gap - audio.Span(n, s.rateHz)
-	s.begin, s.renewed = s.fed, s.fed
 	return segments, err
 }
 
@@ -191,18 +190,22 @@ func (s *session) feed(pcm []int16, segments []transcribe.Segment) ([]transcribe
 	return segments, nil
 }
 
-// endUtterance asks for the final result. Asked one way the library keeps its
-// features, and with them what it knows of the speaker, but their memory too;
-// asked the other way it drops both.
+// endUtterance asks for the final result and, if the recogniser is old,
+// exchanges it.
 func (s *session) endUtterance(segments []transcribe.Segment) ([]transcribe.Segment, error) {
-	var text string
-	if audio.Span(s.fed-s.renewed, s.rateHz) >= s.engine.cfg.RenewEvery {
-		text = s.lib.finalResult(s.rec)
-		s.renewed = s.fed
-	} else {
-		text = s.lib.result(s.rec)
+	if age := audio.Span(s.fed, s.rateHz); age >= s.engine.cfg.RenewEvery {
+		segments, err := s.final(s.lib.finalResult(s.rec), segments)
+		if err != nil {
+			return segments, err
+		}
+		s.rec, err = s.engine.renew(s.rec, s.grammar, age)
+		s.base += age
+		s.fed, s.begin, s.polled = 0, 0, 0
+		return segments, err
 	}
-	return s.final(text, segments)
+	// This way the library keeps its features, and with them what it has
+	// learned of the speaker.
+	return s.final(s.lib.result(s.rec), segments)
 }
 
 // flush ends the utterance with everything that was fed.
