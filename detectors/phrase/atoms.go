@@ -1,6 +1,10 @@
 package phrase
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // numberAtom is the atom of every token that may be part of a number.
 const numberAtom = 0
@@ -93,4 +97,15 @@ func (a *atoms) of(token string, dst []int32) []int32 {
 		return append(dst, a.lists[i]...)
 	}
 	return a.unknown(token, dst)
+}
+
+// spelled lists the known words of every atom, sorted.
+func (a *atoms) spelled() [][]string {
+	words := make([][]string, a.count)
+	for _, w := range slices.Sorted(maps.Keys(a.words)) {
+		for _, atom := range a.lists[a.words[w]] {
+			words[atom] = append(words[atom], w)
+		}
+	}
+	return words
 }

@@ -20,7 +20,10 @@ type Set struct {
 	clauses  [][]int // clause to the programs that it triggers
 	byAtom   [][]int32
 	shared   *Shared
-	guardsOf []*guard // every compiled guard
+	guards   []*guard // every one, shared and of packs
+	// atomWords are the words that a text could hold for an atom: one, or for
+	// a prefix those of the set's vocabulary that begin so.
+	atomWords [][]string
 }
 
 // rule is a pattern ready to be matched.
@@ -58,6 +61,7 @@ type guard struct {
 	parts  [numRelations]*guardProg
 	unless *guardProg
 	def    *guardDef
+	file   string
 }
 
 type guardProg struct {
@@ -79,7 +83,7 @@ func Compile(packs []*Pack, shared *Shared, conf []*Confusions) (*Set, error) {
 	c.shared = c.newScope(shared.Language, shared.classes, nil)
 	c.sharedGuards = map[string]*guard{}
 	for _, def := range shared.guards {
-		c.sharedGuards[def.name] = c.guard(def, c.shared)
+		c.sharedGuards[def.name] = c.guard(def, shared.File, c.shared)
 	}
 	for _, p := range packs {
 		c.pack(p)
@@ -153,7 +157,7 @@ func (c *compiler) pack(p *Pack) {
 			if own[it.name] != nil {
 				c.errorf(it.at, "guard %q is defined twice in this pack", it.name)
 			}
-			own[it.name] = c.guard(it.def, s)
+			own[it.name] = c.guard(it.def, p.File, s)
 		}
 	}
 	define(p.guards)
@@ -210,13 +214,13 @@ func (c *compiler) phrase(src *source, s *scope) *inst {
 	return in
 }
 
-func (c *compiler) guard(def *guardDef, s *scope) *guard {
-	g := &guard{name: def.name, def: def}
+func (c *compiler) guard(def *guardDef, file string, s *scope) *guard {
+	g := &guard{name: def.name, file: file, def: def}
 	for r, p := range def.parts {
 		g.parts[r] = c.guardPart(p, s)
 	}
 	g.unless = c.guardPart(def.unless, s)
-	c.set.guardsOf = append(c.set.guardsOf, g)
+	c.set.guards = append(c.set.guards, g)
 	return g
 }
 
@@ -496,6 +500,7 @@ func (c *compiler) anchors() {
 		s.byAtom = append(s.byAtom, nil)
 	}
 	s.atoms.finish()
+	s.atomWords = s.atoms.spelled()
 }
 
 func countAtoms(in *inst, uses []int) {

@@ -99,13 +99,13 @@ func (m *Matcher) mutedBy(r *rule, first, end int) string {
 
 func (m *Matcher) takes(g *guard, first, end int) bool {
 	if p := g.parts[before]; p != nil {
-		// It lies before the end of the match: also within it, in a gap.
-		if m.occurs(p, first-p.words-p.root.span, end, first-p.words, end) {
+		// It begins before the match and may reach into it.
+		if m.occurs(p, first-p.words-p.root.span, first, first-p.words, end) {
 			return true
 		}
 	}
 	if p := g.parts[after]; p != nil {
-		if m.occurs(p, first, end+p.words+1, first+1, len(m.tokens)) {
+		if m.occurs(p, first, end+p.words+1, end+1, len(m.tokens)) {
 			return true
 		}
 	}

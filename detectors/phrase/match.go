@@ -47,6 +47,7 @@ type Matcher struct {
 	present []uint32 // clause: epoch in which it was found
 	epoch   uint32
 	found   []int32 // clauses found
+	anyMood bool    // moods are not asked for
 	ready   []int32 // programs whose clauses are all found
 }
 
@@ -172,7 +173,7 @@ func (m *Matcher) rule(r *rule, progs []int32, question bool, dst []Match) []Mat
 			end, muted = m.notInside(r, progs, first, ends)
 		}
 		mood := moodOf(m.tokens, first, question)
-		if !r.pattern.Moods.Has(mood) {
+		if !r.pattern.Moods.Has(mood) && !m.anyMood {
 			next = first + 1
 			continue
 		}

@@ -71,57 +71,43 @@ const moodReach = 16 // words before a match in which its clause is looked for
 // moodOf judges the clause of the match that begins with token first. tokens
 // is the utterance; marked says that it has a question mark.
 //
-// Whatever stands between the beginning of the clause and the match decides.
-// Where the word before the match cannot govern a verb ("if you want to cancel
-// | read me the code"), the match begins a clause of its own.
+// What stands between the beginning of the clause and the match decides. Where
+// the word before the match cannot govern a verb ("if you want to cancel | read
+// me the code"), the match begins a clause of its own.
 func moodOf(tokens []string, first int, marked bool) Mood {
-	head := first // of the clause
-	for head > 0 && clauseWords(tokens[head-1])&opener != 0 {
-		head--
+	lead := tokens[max(0, first-moodReach):first]
+	opened := false
+	for len(lead) > 0 && clauseWords(lead[len(lead)-1])&opener != 0 {
+		opened, lead = true, lead[:len(lead)-1]
 	}
-	plea := head < first // an order's openers stand before the match
-	if head > 0 && governs(tokens[head-1]) {
-		for low := max(0, first-moodReach); head > low; head-- {
-			if head < first && clauseWords(tokens[head-1])&joint != 0 && !isSubjectless(tokens, head, first) {
-				break
-			}
+	if len(lead) == 0 || clauseWords(lead[len(lead)-1])&^opener == 0 {
+		return moodOfOwn(tokens[first:], opened, marked)
+	}
+	if clauseWords(lead[len(lead)-1])&joint != 0 {
+		// "open the app and | read": an order goes on, a story does too.
+		if !tells(lead) {
+			return moodOfOwn(tokens[first:], opened, marked)
 		}
 	}
-	lead := tokens[head:first]
-	for len(lead) > 0 && clauseWords(lead[0])&(opener|joint) != 0 {
-		lead = lead[1:]
-	}
-	if len(lead) == 0 {
-		lead = tokens[first:]
-		switch {
-		case asksAt(lead):
+	// From the match to the left, the first clause that is one decides.
+	for i := len(lead) - 1; i >= 0; i-- {
+		clause := lead[i:]
+		conditional := i > 0 && clauseWords(lead[i-1])&condition != 0
+		switch kind := clauseWords(clause[0]); {
+		case kind&condition != 0:
+			return Conditional
+		case clause[0] == "should" && len(clause) > 1 && supposed(clause[1]):
+			return Conditional // should anyone ask you to
+		case asksAt(clause):
 			return Question
-		case len(lead) > 0 && clauseWords(lead[0])&condition != 0:
+		case (clause[0] == "would" || clause[0] == "should") && !ordersAt(lead, i):
 			return Conditional
-		case marked && !plea:
-			return Question
-		case len(lead) > 0 && clauseWords(lead[0])&subject != 0:
-			return Statement
-		}
-		return Imperative
-	}
-	for i, w := range lead {
-		if clauseWords(w)&condition != 0 {
-			return Conditional
-		}
-		if (w == "should" || w == "would") && !asksAt(lead[i:]) && !wouldLike(lead[i:]) {
-			if i > 0 && lead[i-1] == "you" && w == "should" {
-				continue // "you should read it to me" is advice: an order
-			}
-			return Conditional
+		case kind&subject != 0 && !conditional && orders(clause):
+			return Imperative
 		}
 	}
 	switch {
-	case lead[0] == "should" && len(lead) > 1 && clauseWords(lead[1])&subject != 0 && lead[1] != "i" && lead[1] != "we":
-		return Conditional // should you receive
-	case asksAt(lead):
-		return Question
-	case orders(lead):
+	case forbids(lead) || orders(lead):
 		return Imperative
 	case marked:
 		return Question
@@ -129,28 +115,25 @@ func moodOf(tokens []string, first int, marked bool) Mood {
 	return Statement
 }
 
-// governs reports whether a verb after w belongs to w's clause.
-func governs(w string) bool {
-	return clauseWords(w)&(auxiliary|subject|governor|joint|condition) != 0
-}
-
-// isSubjectless reports whether the words from head to the match hold no
-// subject and no infinitive, so that they go on with the clause before a joint.
-func isSubjectless(tokens []string, head, first int) bool {
-	for _, w := range tokens[head:first] {
-		if clauseWords(w)&(subject|auxiliary|condition|governor) != 0 {
-			return false
-		}
+// moodOfOwn judges a match that begins its clause.
+func moodOfOwn(clause []string, opened, marked bool) Mood {
+	kind := clauseWords(clause[0])
+	switch {
+	case asksAt(clause):
+		return Question
+	case kind&condition != 0:
+		return Conditional
+	case marked && !opened:
+		return Question
+	case kind&subject != 0:
+		return Statement
 	}
-	return false
+	return Imperative
 }
 
 // asksAt reports whether a clause that begins so asks: a question word, or an
 // auxiliary before its subject.
 func asksAt(clause []string) bool {
-	if len(clause) == 0 {
-		return false
-	}
 	switch clauseWords(clause[0]) {
 	case asking:
 		return true
@@ -160,34 +143,68 @@ func asksAt(clause []string) bool {
 	return false
 }
 
-func wouldLike(clause []string) bool {
-	return len(clause) > 1 && clause[0] == "would" && (clause[1] == "like" || clause[1] == "need" || clause[1] == "want")
+// supposed reports whether "should" before w supposes: "should anyone ask",
+// not "should I read".
+func supposed(w string) bool {
+	return clauseWords(w)&subject != 0 && w != "i" && w != "we"
 }
 
-// orders reports whether the words before a verb make it an order: "you need
-// to", "I want you to", "you have to", "make sure to", "you can go ahead and".
-func orders(lead []string) bool {
-	last := lead[len(lead)-1]
-	switch last {
+// ordersAt reports whether would or should at i is part of an order: "I would
+// like you to", "you should".
+func ordersAt(lead []string, i int) bool {
+	if lead[i] == "would" {
+		return i+1 < len(lead) && (lead[i+1] == "like" || lead[i+1] == "need" || lead[i+1] == "want")
+	}
+	return i > 0 && lead[i-1] == "you" && (i == 1 || clauseWords(lead[i-2])&condition == 0)
+}
+
+// orders reports whether a clause before a verb makes it an order: "you need
+// to", "I want you to", "make sure to", "you can".
+func orders(clause []string) bool {
+	switch clause[0] {
+	case "they", "he", "she", "it", "someone", "somebody", "anyone", "anybody", "people", "who":
+		return false
+	}
+	switch last := clause[len(clause)-1]; last {
 	case "to":
-		for i, w := range lead {
+		for i, w := range clause {
 			switch w {
-			case "need", "have", "got", "must", "required", "supposed", "sure", "try", "gotta", "want", "like", "needs", "ask", "request":
-				return i == 0 || yours(lead, i)
+			case "need", "have", "got", "required", "supposed", "sure", "try", "want", "like", "ask", "request", "asking", "needing":
+				return w == "sure" || w == "try" || yours(clause, i)
 			}
 		}
 	case "must", "should", "gotta", "will", "can", "you'll":
-		return lead[0] == "you" || lead[0] == "you'll"
-	case "and":
-		return true
+		return clause[0] == "you" || clause[0] == "you'll"
 	}
 	return false
 }
 
 // yours reports whether the verb at i has "you" for a subject or an object.
-func yours(lead []string, i int) bool {
-	for _, w := range lead[max(0, i-3):min(len(lead), i+3)] {
-		if w == "you" || w == "you'll" || w == "sure" {
+func yours(clause []string, i int) bool {
+	for _, w := range clause[max(0, i-3):min(len(clause), i+3)] {
+		if w == "you" || w == "you'll" || w == "you've" {
+			return true
+		}
+	}
+	return false
+}
+
+// forbids reports whether the words before a verb are "never", "not", "do not".
+func forbids(lead []string) bool {
+	n := len(lead)
+	for n > 0 && (lead[n-1] == "never" || lead[n-1] == "not" || lead[n-1] == "ever") {
+		n--
+	}
+	if n > 0 && (lead[n-1] == "do" || lead[n-1] == "don't") {
+		n--
+	}
+	return n < len(lead) && (n == 0 || clauseWords(lead[n-1])&(subject|auxiliary|condition|governor|asking) == 0)
+}
+
+// tells reports whether a clause has somebody other than the hearer do it.
+func tells(lead []string) bool {
+	for _, w := range lead {
+		if clauseWords(w)&(subject|auxiliary|condition) != 0 {
 			return true
 		}
 	}

@@ -75,7 +75,7 @@ func edge(e *expr, last bool, k kind) *expr {
 			if found := edge(kid, last, k); found != nil {
 				return found
 			}
-			if kid.kind != kindOpt && kid.kind != kindBegin && kid.kind != kindEnd {
+			if kid.kind != kindOpt {
 				return nil
 			}
 		}
