@@ -158,9 +158,9 @@ func (r *reference) mutes(g *guardDef, p *Pattern, first, end int, kind relation
 		for _, s := range r.spans(part.phrases) {
 			switch kind {
 			case before:
-				taken = taken || s[0] < end && s[1] >= first-part.words && s[1] <= end
+				taken = taken || s[0] < first && s[1] >= first-part.words && s[1] <= end
 			case after:
-				taken = taken || s[0] >= first && s[0] <= end+part.words
+				taken = taken || s[0] >= first && s[0] <= end+part.words && s[1] > end
 			case near:
 				taken = taken || s[0] <= end+part.words && s[1] >= first-part.words
 			}
