@@ -77,7 +77,8 @@ func (f *flight) deliver(ctx context.Context, nc *nats.Conn, js jetstream.JetStr
 	attempt := 0
 	for {
 		err := f.setUp(ctx, nc, js)
-		if errors.Is(err, errStream) {
+		// A cluster that had JetStream may be without it for a while.
+		if errors.Is(err, errStream) && !(f.wasReady() && errors.Is(err, nats.ErrNoResponders)) {
 			return err
 		}
 		if err == nil {
@@ -113,12 +114,19 @@ func (f *flight) setUp(ctx context.Context, nc *nats.Conn, js jetstream.JetStrea
 			return err
 		}
 	}
-	select {
-	case <-f.s.ready:
-	default:
+	if !f.wasReady() {
 		close(f.s.ready) // run is the only one who closes it
 	}
 	return nil
+}
+
+func (f *flight) wasReady() bool {
+	select {
+	case <-f.s.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 // send sends what may go until there is trouble.

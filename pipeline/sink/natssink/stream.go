@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -95,8 +96,8 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, cfg Config, log *
 func streamError(ctx context.Context, js jetstream.JetStream, cfg Config, err error) error {
 	var api *jetstream.APIError
 	switch {
-	case errors.Is(err, jetstream.ErrJetStreamNotEnabled):
-		return fmt.Errorf("%w: %s has no JetStream; start it with JetStream (nats-server -js)", errStream, cfg.target())
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		return fmt.Errorf("%w: %s has no JetStream; start it with JetStream (nats-server -js): %w", errStream, cfg.target(), err)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("%w: this account of %s has no JetStream", errStream, cfg.target())
 	case errors.As(err, &api) && api.ErrorCode == codeSubjectOverlap:
