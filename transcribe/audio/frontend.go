@@ -8,6 +8,9 @@ import (
 // FrontEndConfig says what a recogniser wants to hear.
 type FrontEndConfig struct {
 	RateHz int // of the frames that come out: the model's
+	// Unfilled leaves the band empty that narrow-band audio does not carry.
+	// It is for showing what the filling is worth.
+	Unfilled bool
 }
 
 // FrontEnd makes a leg sound like the speech that a recogniser was trained on:
@@ -16,7 +19,8 @@ type FrontEndConfig struct {
 // serves one leg and is used by one goroutine at a time. The same audio gives
 // the same output however it is cut into frames.
 type FrontEnd struct {
-	rateHz int
+	rateHz   int
+	unfilled bool
 
 	open    bool
 	in      int           // rate of the stretch being heard
@@ -38,7 +42,7 @@ func NewFrontEnd(cfg FrontEndConfig) (*FrontEnd, error) {
 	if cfg.RateHz < minRateHz || cfg.RateHz > maxRateHz {
 		return nil, fmt.Errorf("front end: rate %d Hz: %d to %d Hz are supported", cfg.RateHz, minRateHz, maxRateHz)
 	}
-	return &FrontEnd{rateHz: cfg.RateHz}, nil
+	return &FrontEnd{rateHz: cfg.RateHz, unfilled: cfg.Unfilled}, nil
 }
 
 // Process takes the leg's next frame and returns what is complete with it: in
@@ -111,7 +115,7 @@ func (e *FrontEnd) start(f Frame) error {
 		// The level learned so far holds; only its filter starts anew.
 		e.level = e.level.at(f.Rate)
 		e.resampl, e.fill = r, nil
-		if narrow(f.Rate, e.rateHz) {
+		if !e.unfilled && narrow(f.Rate, e.rateHz) {
 			e.fill = newBand(f.Rate, e.rateHz)
 		}
 	}
