@@ -20,7 +20,7 @@ type gain struct {
 	power           float64 // their sum of squares
 	floor           float64 // mean power of the noise between speech; 0 before the first block
 	speech          float64 // mean power of speech
-	blocks          float64 // speech blocks that mean stands for
+	blocks          float64 // speech blocks that this mean stands for
 	now, step       float32 // factor, and what each sample adds to it
 }
 
@@ -31,7 +31,7 @@ const (
 	quietest     = 10.0   // rms: below -70 dBFS is the noise of the channel, whatever its level
 	overFloor    = 8.0    // 9 dB over the noise floor is speech
 	floorRise    = 1.007  // a block: 3 dB a second
-	firstBlocks  = 5.0    // how far the level before the first speech is believed
+	firstBlocks  = 5.0    // speech blocks before their level is believed
 	memoryBlocks = 300.0  // 3 s
 	gainPace     = 0.1    // a block: 100 ms
 )
@@ -40,8 +40,6 @@ func newGain(rateHz int) gain {
 	return gain{
 		blockLen: rateHz / 100,
 		keep:     float32(1 - 2*math.Pi*20/float64(rateHz)), // 20 Hz
-		speech:   speechLevel * speechLevel,
-		blocks:   firstBlocks,
 		now:      1,
 	}
 }
@@ -76,6 +74,9 @@ func (g *gain) endBlock() {
 	if p > g.floor*overFloor {
 		g.blocks = min(g.blocks+1, memoryBlocks)
 		g.speech += (p - g.speech) / g.blocks
+	}
+	if g.blocks < firstBlocks {
+		return
 	}
 	want := float32(min(max(speechLevel/math.Sqrt(g.speech), minGain), maxGain))
 	g.step = (want - g.now) * gainPace / float32(g.blockLen)
