@@ -22,16 +22,18 @@ import (
 )
 
 // Config says where library and model are and how the engine treats a leg.
+// Durations left at zero are those of DefaultConfig.
 type Config struct {
 	Library string // file of libvosk, see package models
 	Model   string // folder of the model
 	// Language of the model, BCP 47. Empty accepts sessions of any language.
 	Language string
 	// PartialEvery is the least new audio between two looks at the unfinished
-	// hypothesis: a multiple of 100 ms, 0 for no partial results at all.
+	// hypothesis: a multiple of 100 ms, negative for no partial results.
 	PartialEvery time.Duration
 	// MaxUtterance ends an utterance that the model sees no end of, as in
-	// music, noise or a speaker who never pauses.
+	// music, noise or a speaker who never pauses: at a pause after two thirds
+	// of it, else in the middle.
 	MaxUtterance time.Duration
 	// RenewEvery is the audio after which a leg's recogniser is exchanged for
 	// a new one at the next end of an utterance. Its graph is composed as it
@@ -43,17 +45,31 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Language:     "en-US",
-		PartialEvery: 100 * time.Millisecond,
+		PartialEvery: 100 * time.Millisecond, // 200 ms saves under 1 % of the CPU
 		MaxUtterance: 30 * time.Second,
-		RenewEvery:   2 * time.Minute,
+		RenewEvery:   2 * time.Minute, // 1 min costs a tenth more CPU, 4 min 60 MB more
 	}
+}
+
+// withDefaults fills in what was left out.
+func (c Config) withDefaults() Config {
+	d := DefaultConfig()
+	for _, f := range []struct{ value, preset *time.Duration }{
+		{&c.PartialEvery, &d.PartialEvery}, {&c.MaxUtterance, &d.MaxUtterance}, {&c.RenewEvery, &d.RenewEvery},
+	} {
+		if *f.value == 0 {
+			*f.value = *f.preset
+		}
+	}
+	return c
 }
 
 // Validate says which key is wrong, what it holds and what it must hold.
 func (c Config) Validate() error {
+	c = c.withDefaults()
 	switch {
-	case c.PartialEvery < 0 || c.PartialEvery%step != 0:
-		return fmt.Errorf("vosk.partial_every: %v must be 0 or a multiple of %v", c.PartialEvery, step)
+	case c.PartialEvery > 0 && c.PartialEvery%step != 0:
+		return fmt.Errorf("vosk.partial_every: %v must be a multiple of %v", c.PartialEvery, step)
 	case c.MaxUtterance < 5*time.Second || c.MaxUtterance > 5*time.Minute:
 		return fmt.Errorf("vosk.max_utterance: %v must be from 5s to 5m", c.MaxUtterance)
 	case c.RenewEvery < 10*time.Second || c.RenewEvery > 10*time.Minute:
@@ -87,6 +103,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg = cfg.withDefaults()
 	folder, err := readModelFolder(cfg.Model)
 	if err != nil {
 		return nil, fmt.Errorf("%w: vosk model %q: %w; type: callwarden models install", transcribe.ErrNotInstalled, cfg.Model, err)
