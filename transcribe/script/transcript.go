@@ -83,14 +83,18 @@ func (t *Transcript) parseLine(text string) error {
 	if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
 		return nil
 	}
-	start, err := parseTime(fields[0])
-	if err != nil {
-		name, said, ok := strings.Cut(text, ":")
-		leg, legErr := audio.ParseLeg(strings.ToLower(strings.TrimSpace(name)))
-		if !ok || legErr != nil || strings.TrimSpace(name) == "" {
-			return fmt.Errorf("begins with neither a time in seconds nor caller:, callee: or unknown:")
+	if _, err := strconv.ParseFloat(fields[0], 64); err != nil {
+		name, said, _ := strings.Cut(text, ":")
+		name = strings.ToLower(strings.TrimSpace(name))
+		leg, err := audio.ParseLeg(name)
+		if err != nil || name == "" || !strings.Contains(text, ":") {
+			return errors.New("begins with neither a time in seconds nor caller:, callee: or unknown:")
 		}
 		return t.Say(leg, said)
+	}
+	start, err := parseTime(fields[0])
+	if err != nil {
+		return err
 	}
 	if len(fields) < 4 {
 		return errors.New("wants START END LEG final|partial TEXT")
