@@ -164,19 +164,21 @@ func (r *Resampler) drain(dst []float32, total int64) []float32 {
 	return dst
 }
 
-// dot is the inner product of two slices of the same even length. Four sums
-// side by side keep the processor's adders busy: 2.5 times as fast as one, see
-// BenchmarkResampler.
+// dot is the inner product of two slices of the same length. Four sums side by
+// side, in windows that need one bounds check, take half the time of the plain
+// loop; see BenchmarkResampler.
 func dot(a, b []float32) float32 {
 	var s0, s1, s2, s3 float32
-	for len(a) >= 4 && len(b) >= 4 {
-		s0 += a[0] * b[0]
-		s1 += a[1] * b[1]
-		s2 += a[2] * b[2]
-		s3 += a[3] * b[3]
-		a, b = a[4:], b[4:]
+	b = b[:len(a)]
+	i := 0
+	for ; i+4 <= len(a); i += 4 {
+		x, y := a[i:i+4:i+4], b[i:i+4:i+4]
+		s0 += x[0] * y[0]
+		s1 += x[1] * y[1]
+		s2 += x[2] * y[2]
+		s3 += x[3] * y[3]
 	}
-	for i := range a {
+	for ; i < len(a); i++ {
 		s0 += a[i] * b[i]
 	}
 	return s0 + s1 + (s2 + s3)
