@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -566,7 +567,7 @@ func BenchmarkPublish(b *testing.B) {
 			s := open(b, cfg)
 			events := make([]sink.Event, calls)
 			for i := range events {
-				events[i] = finding("c"+string(rune('A'+i)), 1)
+				events[i] = finding(fmt.Sprint("c", i), 1)
 			}
 			ctx := within(b, time.Minute)
 			if err := s.Ready(ctx); err != nil {
