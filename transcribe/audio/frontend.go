@@ -30,7 +30,7 @@ type FrontEnd struct {
 	given   int           // and out
 	level   gain
 	resampl *Resampler
-	fill    *band // nil where the input carries the whole band
+	fill    *band // nil where nothing is to be filled
 
 	levelled, resampled []float32
 	pcm                 []int16
@@ -115,7 +115,7 @@ func (e *FrontEnd) start(f Frame) error {
 		// The level learned so far holds; only its filter starts anew.
 		e.level = e.level.at(f.Rate)
 		e.resampl, e.fill = r, nil
-		if !e.unfilled && narrow(f.Rate, e.rateHz) {
+		if !e.unfilled {
 			e.fill = newBand(f.Rate, e.rateHz)
 		}
 	}

@@ -137,16 +137,52 @@ func TestFrontEndFillsTheBandThatTheTelephoneTakes(t *testing.T) {
 func TestFrontEndLeavesWideBandAlone(t *testing.T) {
 	for _, in := range []int{16000, 22050, 44100, 48000} {
 		t.Run(fmt.Sprint(in), func(t *testing.T) {
-			pcm := make([]int16, in/2)
-			for i := range pcm {
-				pcm[i] = int16(3000 * math.Sin(2*math.Pi*1000*float64(i)/float64(in)))
+			pcm := talk(2*in, in, 2000)
+			for i := range pcm { // an s in every half second
+				if t := float64(i) / float64(in); math.Mod(t, 0.5) > 0.35 {
+					pcm[i] += int16(300 * math.Sin(2*math.Pi*6000*t))
+				}
 			}
 			filled := hear(t, newFrontEnd(t, FrontEndConfig{RateHz: 16000}), pcm, in, in/50)[0].pcm
 			empty := hear(t, newFrontEnd(t, FrontEndConfig{RateHz: 16000, Unfilled: true}), pcm, in, in/50)[0].pcm
-			if !slices.Equal(filled, empty) {
-				t.Error("noise was added")
+			if !slices.Equal(filled[16000:], empty[16000:]) {
+				t.Error("after a second, noise is still added")
 			}
 		})
+	}
+}
+
+func TestFrontEndFillsTelephoneSpeechStoredAt16kHz(t *testing.T) {
+	pcm := talk(16000*4, 16000, 2000) // nothing above 2.1 kHz but a noise 40 dB down
+	low := newResampled(t, newResampled(t, pcm, 16000, 8000), 8000, 16000)
+	for i := 8000; i < len(low); i += 8000 {
+		low[i] = 20000 // clicks, as lost packets leave
+	}
+	out := hear(t, newFrontEnd(t, FrontEndConfig{RateHz: 16000}), low, 16000, 320)[0].pcm
+	if got := bandLevel(out[len(out)*3/4:], 16000, 4500, 8000); got < 20 {
+		t.Errorf("the upper band has an rms of %.1f", got)
+	}
+}
+
+// newResampled is pcm at another rate.
+func newResampled(t testing.TB, pcm []int16, inHz, outHz int) (out []int16) {
+	t.Helper()
+	x := make([]float32, len(pcm))
+	for i, v := range pcm {
+		x[i] = float32(v)
+	}
+	for _, v := range resampler(t, inHz, outHz)(x) {
+		out = append(out, clip16(v))
+	}
+	return out
+}
+
+func TestFrontEndToANarrowModelFillsNothing(t *testing.T) {
+	pcm := talk(8000, 8000, 2000)
+	filled := hear(t, newFrontEnd(t, FrontEndConfig{RateHz: 8000}), pcm, 8000, 160)[0].pcm
+	empty := hear(t, newFrontEnd(t, FrontEndConfig{RateHz: 8000, Unfilled: true}), pcm, 8000, 160)[0].pcm
+	if !slices.Equal(filled, empty) {
+		t.Error("noise was added")
 	}
 }
 
