@@ -116,17 +116,18 @@ type scope struct {
 	language string
 	classes  map[string]*class
 	done     map[string]*inst
+	depth    map[string]int // how deep a class that is done nests others, itself 1
 	open     []string // classes being compiled, outermost first
 	outer    *scope
 }
 
 func (c *compiler) newScope(language string, classes []*class, outer *scope) *scope {
-	s := &scope{language: language, classes: map[string]*class{}, done: map[string]*inst{}, outer: outer}
+	s := &scope{language: language, classes: map[string]*class{}, done: map[string]*inst{}, depth: map[string]int{}, outer: outer}
 	for _, cl := range classes {
 		s.classes[cl.name] = cl
 	}
 	for _, cl := range classes { // also those that no pattern names
-		c.class(cl.name, s, nil, 0)
+		c.class(cl.name, s, nil)
 	}
 	return s
 }
@@ -199,7 +200,7 @@ func (c *compiler) pack(p *Pack) {
 
 // phrase compiles a phrase that stands by itself: a pattern's or a guard's.
 func (c *compiler) phrase(src *source, s *scope) *inst {
-	in := c.expr(src.expr, src, s, 0)
+	in := c.expr(src.expr, src, s)
 	at := func(format string, args ...any) *Error { return src.errorAt(0, format, args...) }
 	switch {
 	case in.least == 0:
@@ -235,11 +236,11 @@ func (c *compiler) guardPart(p *guardPart, s *scope) *guardProg {
 	return &guardProg{root: alternatives(kids), words: p.words}
 }
 
-func (c *compiler) class(name string, s *scope, at func(string, ...any) *Error, depth int) *inst {
+func (c *compiler) class(name string, s *scope, at func(string, ...any) *Error) *inst {
 	cl := s.classes[name]
 	if cl == nil {
 		if s.outer != nil {
-			return c.class(name, s.outer, at, depth)
+			return c.class(name, s.outer, at)
 		}
 		c.errorf(at, "unknown class <%s>", name)
 		return failed()
@@ -260,10 +261,19 @@ func (c *compiler) class(name string, s *scope, at func(string, ...any) *Error, 
 	}
 	s.open = append(s.open, name)
 	var kids []*inst
+	deepest := 0
 	for _, src := range c.withSoundAlikes(cl, s.language) {
-		kids = append(kids, c.expr(src.expr, src, s, depth))
+		kids = append(kids, c.expr(src.expr, src, s))
+		walk(src.expr, func(e *expr) {
+			if e.kind == kindClass {
+				deepest = max(deepest, s.depthOf(e.text))
+			}
+		})
 	}
 	s.open = s.open[:len(s.open)-1]
+	if s.depth[name] = deepest + 1; deepest == maxDepth {
+		c.errorf(cl.at, "classes are nested at most %d deep, class %s more", maxDepth, name)
+	}
 	if len(kids) == 0 {
 		c.errorf(cl.at, "class %s is empty", name)
 		return failed()
@@ -274,6 +284,13 @@ func (c *compiler) class(name string, s *scope, at func(string, ...any) *Error, 
 	}
 	s.done[name] = in
 	return in
+}
+
+func (s *scope) depthOf(name string) int {
+	if s.classes[name] == nil && s.outer != nil {
+		return s.outer.depthOf(name)
+	}
+	return s.depth[name]
 }
 
 // withSoundAlikes adds to a class what recognisers write for its phrases.
@@ -311,7 +328,7 @@ func sameLanguage(a, b string) bool {
 // number elements are as long as this: a longer one is not looked for.
 const maxNumberWords = 20
 
-func (c *compiler) expr(e *expr, src *source, s *scope, depth int) *inst {
+func (c *compiler) expr(e *expr, src *source, s *scope) *inst {
 	in := &inst{kind: e.kind, lo: e.lo, hi: e.hi, least: 1, span: 1, elements: 1}
 	switch e.kind {
 	case kindWord:
@@ -334,18 +351,18 @@ func (c *compiler) expr(e *expr, src *source, s *scope, depth int) *inst {
 		in.least, in.span = 0, 0
 	case kindClass:
 		at := func(format string, args ...any) *Error { return src.errorAt(e.offset, format, args...) }
-		return c.class(e.text, s, at, depth)
+		return c.class(e.text, s, at)
 	case kindSeq:
-		return sequence(c.kids(e, src, s, depth))
+		return sequence(c.kids(e, src, s))
 	case kindAlt:
-		return alternatives(c.kids(e, src, s, depth))
+		return alternatives(c.kids(e, src, s))
 	case kindOpt:
-		in := alternatives(c.kids(e, src, s, depth))
+		in := alternatives(c.kids(e, src, s))
 		return &inst{kind: kindOpt, kids: []*inst{in}, span: in.span, elements: in.elements}
 	case kindBefore:
-		return inOrder(c.kids(e, src, s, depth), e.hi)
+		return inOrder(c.kids(e, src, s), e.hi)
 	case kindNear:
-		kids := c.kids(e, src, s, depth)
+		kids := c.kids(e, src, s)
 		var orders []*inst
 		permute(kids, 0, func(order []*inst) { orders = append(orders, inOrder(order, e.hi)) })
 		return alternatives(orders)
@@ -353,10 +370,10 @@ func (c *compiler) expr(e *expr, src *source, s *scope, depth int) *inst {
 	return in
 }
 
-func (c *compiler) kids(e *expr, src *source, s *scope, depth int) []*inst {
+func (c *compiler) kids(e *expr, src *source, s *scope) []*inst {
 	var kids []*inst
 	for _, k := range e.kids {
-		kids = append(kids, c.expr(k, src, s, depth))
+		kids = append(kids, c.expr(k, src, s))
 	}
 	return kids
 }
@@ -448,7 +465,7 @@ func (c *compiler) conditions() {
 			return q.Tactic == p.After.Tactic && q.Name == p.After.Pattern
 		})
 		if !ok {
-			c.errs = append(c.errs, &Error{p.Pack.File, p.line, p.col, fmt.Sprintf("after: no pack has a pattern %s/%s", p.After.Tactic, p.After.Pattern)})
+			c.errorf(p.After.at, "after: no pack has a pattern %s/%s", p.After.Tactic, p.After.Pattern)
 		}
 	}
 }

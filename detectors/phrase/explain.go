@@ -53,7 +53,7 @@ func (s *Set) guardOf(p *Pattern, name string) *guard {
 }
 
 // where finds the phrase by which a guard takes the match [first, end).
-func (m *Matcher) where(g *guard, first, end int) (relation, words string) {
+func (m *Matcher) where(g *guard, first, end int) (place, words string) {
 	for r, p := range g.parts {
 		if p == nil {
 			continue
@@ -61,13 +61,15 @@ func (m *Matcher) where(g *guard, first, end int) (relation, words string) {
 		for s := range m.tokens {
 			for e := s + 1; e <= min(len(m.tokens), s+p.root.span); e++ {
 				var takes bool
-				switch relationOf(r) {
+				switch relation(r) {
 				case inside:
 					takes = s < end && e > first
+				case within:
+					takes = s >= first && e <= end
 				case before:
-					takes = s < end && e >= first-p.words && e <= end
+					takes = s < first && e >= first-p.words && e <= end
 				case after:
-					takes = s >= first && s <= end+p.words
+					takes = s >= first && s <= end+p.words && e > end
 				case near:
 					takes = s <= end+p.words && e >= first-p.words
 				}
@@ -79,8 +81,6 @@ func (m *Matcher) where(g *guard, first, end int) (relation, words string) {
 	}
 	return "", ""
 }
-
-func relationOf(i int) relation { return relation(i) }
 
 // String renders the explanation for a terminal, a match a line.
 func (e Explanation) String() string {

@@ -87,7 +87,7 @@ func (m *Matcher) occurs(p *guardProg, startLo, startHi, endLo, endHi int) bool 
 }
 
 // mutedBy names the first guard that takes the weight of the match [first,
-// end), by what stands before, after or near it.
+// end), by what stands in, before, after or near it.
 func (m *Matcher) mutedBy(r *rule, first, end int) string {
 	for _, g := range r.guards {
 		if m.takes(g, first, end) && !m.lifted(g, first, end) {
@@ -98,6 +98,9 @@ func (m *Matcher) mutedBy(r *rule, first, end int) string {
 }
 
 func (m *Matcher) takes(g *guard, first, end int) bool {
+	if p := g.parts[within]; p != nil && m.occurs(p, first, end, first, end) {
+		return true
+	}
 	if p := g.parts[before]; p != nil {
 		// It begins before the match and may reach into it.
 		if m.occurs(p, first-p.words-p.root.span, first, first-p.words, end) {
@@ -105,6 +108,7 @@ func (m *Matcher) takes(g *guard, first, end int) bool {
 		}
 	}
 	if p := g.parts[after]; p != nil {
+		// It ends behind the match and may begin in it.
 		if m.occurs(p, first, end+p.words+1, end+1, len(m.tokens)) {
 			return true
 		}

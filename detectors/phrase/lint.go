@@ -167,7 +167,8 @@ func (l *linter) covering(id int32, words []string) map[int32]bool {
 	l.m.candidates()
 	for _, other := range l.m.ready {
 		theirs := &l.set.rules[l.set.progs[other].rule]
-		if other == id || theirs.pattern.Pack != mine.pattern.Pack || !asksNoMore(theirs, mine) {
+		if other == id || theirs.pattern.Pack != mine.pattern.Pack || !asksNoMore(theirs, mine) ||
+			bound(l.set.progs[other].src.expr) && !bound(l.set.progs[id].src.expr) {
 			continue
 		}
 		if l.m.run([]int32{other}, between(0, len(words))) != 0 {
@@ -175,6 +176,14 @@ func (l *linter) covering(id int32, words []string) map[int32]bool {
 		}
 	}
 	return list
+}
+
+// bound reports whether a phrase says where in the utterance it stands; a
+// wording, tried alone, always stands at both ends of one.
+func bound(e *expr) bool {
+	found := false
+	walk(e, func(k *expr) { found = found || k.kind == kindBegin || k.kind == kindEnd })
+	return found
 }
 
 // includes reports whether every wording of b that is tried matches a.

@@ -83,11 +83,10 @@ func moodOf(tokens []string, first int, marked bool) Mood {
 	if len(lead) == 0 || clauseWords(lead[len(lead)-1])&^opener == 0 {
 		return moodOfOwn(tokens[first:], opened, marked)
 	}
-	if clauseWords(lead[len(lead)-1])&joint != 0 {
-		// "open the app and | read": an order goes on, a story does too.
-		if !tells(lead) {
-			return moodOfOwn(tokens[first:], opened, marked)
-		}
+	last := lead[len(lead)-1]
+	goesOn := last == "and" || last == "or" // "open the app and | read", "he called and | read"
+	if clauseWords(last)&joint != 0 && !goesOn {
+		return moodOfOwn(tokens[first:], opened, marked)
 	}
 	// From the match to the left, the first clause that is one decides.
 	for i := len(lead) - 1; i >= 0; i-- {
@@ -107,7 +106,7 @@ func moodOf(tokens []string, first int, marked bool) Mood {
 		}
 	}
 	switch {
-	case forbids(lead) || orders(lead):
+	case forbids(lead) || orders(lead) || goesOn && !tells(lead):
 		return Imperative
 	case marked:
 		return Question
@@ -201,12 +200,10 @@ func forbids(lead []string) bool {
 	return n < len(lead) && (n == 0 || clauseWords(lead[n-1])&(subject|auxiliary|condition|governor|asking) == 0)
 }
 
-// tells reports whether a clause has somebody other than the hearer do it.
+// tells reports whether a clause begins with somebody who does something.
 func tells(lead []string) bool {
-	for _, w := range lead {
-		if clauseWords(w)&(subject|auxiliary|condition) != 0 {
-			return true
-		}
+	for len(lead) > 0 && clauseWords(lead[0])&(opener|joint) != 0 {
+		lead = lead[1:]
 	}
-	return false
+	return len(lead) > 0 && clauseWords(lead[0])&subject != 0
 }

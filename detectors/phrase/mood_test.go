@@ -16,6 +16,8 @@ func TestMoodIsOfTheClauseAroundTheMatch(t *testing.T) {
 		{"okay now just read me the code", Imperative},
 		{"go ahead and read me the code", Imperative},
 		{"open the app and read me the code", Imperative},
+		{"never tell anybody but read me the code", Imperative},
+		{"don't tell them and read me the code", Imperative},
 		{"you need to read me the code", Imperative},
 		{"you have to read me the code", Imperative},
 		{"i need you to read me the code", Imperative},

@@ -121,6 +121,8 @@ type After struct {
 	Within  time.Duration
 	Turns   int
 	Leg     LegRelation
+
+	at func(format string, args ...any) *Error
 }
 
 // Count asks for so many matches of the pattern, all within a time; Within is
@@ -182,13 +184,14 @@ type relation uint8
 
 const (
 	inside relation = iota
+	within
 	near
 	before
 	after
 	numRelations
 )
 
-var relationNames = [...]string{"inside", "near", "before", "after"}
+var relationNames = [...]string{"inside", "within", "near", "before", "after"}
 
 type guardPart struct {
 	phrases []*source
@@ -410,7 +413,7 @@ func (d *document) pattern(item *node, tactic detectors.Tactic) *Pattern {
 }
 
 func (d *document) after(n *node) *After {
-	a := &After{}
+	a := &After{at: d.at(n)}
 	d.fields(n, "after", []field{
 		{"tactic", func(n *node) {
 			a.Tactic = d.str(n)
@@ -489,11 +492,12 @@ func (d *document) guards(n *node) []guardItem {
 func (d *document) guard(item *node) *guardDef {
 	g := &guardDef{at: d.at(item)}
 	part := func(r relation) func(*node) {
-		return func(n *node) { g.parts[r] = d.guardPart(n, relationNames[r], r != inside) }
+		return func(n *node) { g.parts[r] = d.guardPart(n, relationNames[r], r > within) }
 	}
 	d.fields(item, "a guard", []field{
 		{"name", func(n *node) { g.name = d.name(n) }, true},
 		{"inside", part(inside), false},
+		{"within", part(within), false},
 		{"near", part(near), false},
 		{"before", part(before), false},
 		{"after", part(after), false},
@@ -501,7 +505,7 @@ func (d *document) guard(item *node) *guardDef {
 		{"examples", func(n *node) { g.match, g.noMatch = d.examples(n) }, false},
 	})
 	if g.parts == [numRelations]*guardPart{} {
-		d.errorf(item, "guard %q has none of inside, near, before, after", g.name)
+		d.errorf(item, "guard %q has none of inside, within, near, before, after", g.name)
 	}
 	return g
 }

@@ -130,7 +130,7 @@ func (p *parser) sequence(what string) (*expr, *fault) {
 		if what == "" {
 			return nil, faultf(start, "an empty phrase")
 		}
-		return nil, faultf(start, "an empty %s", what)
+		return nil, faultf(p.at, "an empty %s", what)
 	case 1:
 		return kids[0], nil
 	}

@@ -157,6 +157,8 @@ func (r *reference) mutes(g *guardDef, p *Pattern, first, end int, kind relation
 	} else {
 		for _, s := range r.spans(part.phrases) {
 			switch kind {
+			case within:
+				taken = taken || s[0] >= first && s[1] <= end
 			case before:
 				taken = taken || s[0] < first && s[1] >= first-part.words && s[1] <= end
 			case after:
@@ -212,7 +214,7 @@ func (r *reference) matches(p *Pattern, guards []*guardDef) []string {
 			continue
 		}
 		for _, g := range guards {
-			if r.mutes(g, p, first, end, before) || r.mutes(g, p, first, end, after) || r.mutes(g, p, first, end, near) {
+			if r.mutes(g, p, first, end, within) || r.mutes(g, p, first, end, before) || r.mutes(g, p, first, end, after) || r.mutes(g, p, first, end, near) {
 				muted = g.name
 				break
 			}
@@ -274,12 +276,12 @@ func drawPhrase(t *rapid.T, depth int, classes []string) string {
 
 func drawGuard(t *rapid.T, name string) string {
 	g := fmt.Sprintf("  - name: %s\n", name)
-	kind := rapid.SampledFrom([]string{"inside", "near", "before", "after"}).Draw(t, "relation")
+	kind := rapid.SampledFrom([]string{"inside", "within", "near", "before", "after"}).Draw(t, "relation")
 	part := func(key string) string {
 		return fmt.Sprintf("    %s: {phrase: '%s', words: %d}\n", key, drawPhrase(t, 1, nil), rapid.IntRange(0, 4).Draw(t, "words"))
 	}
-	if kind == "inside" {
-		g += fmt.Sprintf("    inside: '%s'\n", drawPhrase(t, 1, nil))
+	if kind == "inside" || kind == "within" {
+		g += fmt.Sprintf("    %s: '%s'\n", kind, drawPhrase(t, 1, nil))
 	} else {
 		g += part(kind)
 	}
