@@ -117,7 +117,7 @@ type scope struct {
 	classes  map[string]*class
 	done     map[string]*inst
 	depth    map[string]int // how deep a class that is done nests others, itself 1
-	open     []string // classes being compiled, outermost first
+	open     []string       // classes being compiled, outermost first
 	outer    *scope
 }
 
