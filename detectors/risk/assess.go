@@ -42,10 +42,11 @@ const (
 )
 
 // kindOf goes by the tactic's usual stage: "say it is for a gift" instructs,
-// yet secrecy alone is no ask.
+// yet secrecy alone is no ask. Compliance is compliance whatever the tactic: a
+// card number read out is that stage of credential_request.
 func kindOf(f detectors.Finding) kind {
 	stage := f.Stage
-	if t, ok := detectors.LookupTactic(f.Tactic); ok {
+	if t, ok := detectors.LookupTactic(f.Tactic); ok && stage != detectors.Comply && stage != detectors.Loss {
 		stage = t.Stages[0]
 	}
 	switch stage {
@@ -217,7 +218,9 @@ func arm(cfg Config, shares []share, sums [kinds]int) {
 		missing -= s
 	}
 	for i := range shares {
-		if s := &shares[i]; s.kind == comply && s.points > 0 && missing > 0 {
+		// A card number is given to honest sellers too: it counts what it
+		// counts.
+		if s := &shares[i]; s.kind == comply && s.points > 0 && missing > 0 && s.tactic != "credential_request" {
 			s.points += missing
 			s.why += ", compliance after an ask is critical"
 			return

@@ -1,0 +1,156 @@
+package dialogue
+
+import (
+	"github.com/callwarden/callwarden/detectors/spoken"
+)
+
+// codeLike reports whether a run of digits can be a code, going by the words
+// beside it: not an amount, a date, a time, a measure, an address or a number
+// that says what it is of. One or two digits alone are a code's only where
+// little else is said.
+func codeLike(tokens []string, runs []spoken.Run, r *spoken.Run) bool {
+	if a, ok := spoken.AmountAt(tokens, r.First); ok && a.Last >= r.Last {
+		return false
+	}
+	if measured(tokens, r.Last+1) || dated(tokens, r) || labelled(tokens, r.First) {
+		return false
+	}
+	if r.Count >= 3 {
+		return true
+	}
+	said := 0
+	for i := range runs {
+		said += runs[i].Last - runs[i].First + 1
+	}
+	return 5*said >= 2*len(tokens)
+}
+
+func at(tokens []string, i int) string {
+	if i < 0 || i >= len(tokens) {
+		return ""
+	}
+	return tokens[i]
+}
+
+// measured reports whether the word after a number makes it a measure.
+func measured(tokens []string, i int) bool {
+	switch at(tokens, i) {
+	case "dollars", "dollar", "bucks", "pounds", "pound", "quid", "euros", "euro", "rupees", "rupee", "cents", "pence", "grand", "k",
+		"percent", "per", "minutes", "minute", "hours", "hour", "days", "day", "weeks", "week", "months", "month", "years", "year",
+		"seconds", "second", "times", "o'clock", "am", "pm", "degrees", "miles", "mile", "kilometers", "feet", "inches", "inch",
+		"street", "avenue", "road", "drive", "lane", "boulevard", "court", "crescent", "close", "place", "people", "items", "cards",
+		"digit", "digits", "letters", "characters", "numbers", "things", "of", "megabytes", "gigabytes", "kids", "children", "or", "off":
+		return true
+	case "a", "p":
+		return at(tokens, i+1) == "m"
+	case "in":
+		return at(tokens, i+1) == "the" && (at(tokens, i+2) == "morning" || at(tokens, i+2) == "afternoon" || at(tokens, i+2) == "evening")
+	}
+	return false
+}
+
+// dated reports whether a month stands beside the run, or what says a year or
+// a time of day before it.
+func dated(tokens []string, r *spoken.Run) bool {
+	for _, i := range [...]int{r.First - 2, r.First - 1, r.Last + 1, r.Last + 2} {
+		switch at(tokens, i) {
+		case "january", "february", "march", "april", "june", "july", "august", "september", "october", "november", "december":
+			return true
+		}
+	}
+	switch at(tokens, r.First-1) {
+	case "since", "born", "until", "till", "around", "about", "almost", "nearly", "over", "under", "aged", "flight", "gate", "room",
+		"extension", "apartment", "flat", "unit", "suite", "highway", "channel", "windows", "version", "iphone", "chapter", "page":
+		return true
+	case "in":
+		return r.Count == 4 && at(tokens, r.First-2) == "born"
+	}
+	return false
+}
+
+// numberOf reports whether tok makes a "number" one that is no secret.
+func numberOf(tok string) bool {
+	switch tok {
+	case "order", "confirmation", "booking", "reservation", "reference", "tracking", "phone", "telephone", "mobile", "cell", "cellphone",
+		"contact", "callback", "account", "house", "flight", "ticket", "case", "policy", "customer", "client", "member", "membership",
+		"invoice", "serial", "model", "registration", "apartment", "badge", "employee", "room", "street", "license", "plate", "file",
+		"complaint", "claim", "parcel", "consignment", "fax", "landline", "routing", "patient", "student", "store", "part", "back":
+		return true
+	}
+	return false
+}
+
+// otherNumber reports whether tokens from i on name a number that is no code,
+// and where the name ends.
+func otherNumber(tokens []string, i int) (last int, ok bool) {
+	t, next := at(tokens, i), at(tokens, i+1)
+	switch {
+	case t == "address" && at(tokens, i-1) == "desk":
+		return 0, false // an AnyDesk id is called so
+	case numberOf(t) && (next == "number" || next == "id" || next == "no"):
+		return i + 1, true
+	case t == "zip" || t == "postcode" || t == "pincode" || t == "extension" || t == "birthday" || t == "birthdate" || t == "address":
+		if next == "code" {
+			return i + 1, true
+		}
+		return i, true
+	case (t == "post" || t == "postal" || t == "area" || t == "country" || t == "sort") && next == "code":
+		return i + 1, true
+	case t == "date" && next == "of" && (at(tokens, i+2) == "birth" || at(tokens, i+2) == "purchase"):
+		return i + 2, true
+	case t == "number" && next == "to" && (at(tokens, i+2) == "call" || at(tokens, i+2) == "reach"):
+		return i + 2, true
+	}
+	return 0, false
+}
+
+// labelled reports whether the number at i is said to be another one: "my
+// order number is", "zip code is".
+func labelled(tokens []string, i int) bool {
+	for j := max(0, i-6); j < i; j++ {
+		last, ok := otherNumber(tokens, j)
+		if !ok || last >= i {
+			continue
+		}
+		// What stands in between may only join the two.
+		joined := true
+		for k := last + 1; k < i; k++ {
+			switch tokens[k] {
+			case "is", "it's", "was", "its", "um", "uh", "here", "that", "would", "be", "are", "as", "follows", "ends", "in", "with", "starts":
+			default:
+				joined = false
+			}
+		}
+		if joined {
+			return true
+		}
+	}
+	return false
+}
+
+// asksOther reports whether the words from i on ask for a number that is no
+// code ("can I have your order number", "how much was it"), and where that
+// ends. "the code that we sent to your phone number" does not.
+func asksOther(tokens []string, i int) (last int, ok bool) {
+	if t, next := at(tokens, i), at(tokens, i+1); (t == "how" && (next == "much" || next == "many" || next == "old" || next == "long")) ||
+		((t == "what" || t == "which") && (next == "year" || next == "time" || next == "date" || next == "day")) {
+		return i + 1, true
+	}
+	last, ok = otherNumber(tokens, i)
+	if !ok {
+		return 0, false
+	}
+	for j := i - 1; j >= max(0, i-6); j-- {
+		switch tokens[j] {
+		case "to", "on", "from", "with", "by", "at", "of", "for", "under":
+			return 0, false
+		case "what", "what's", "give", "tell", "get", "have", "need", "confirm", "verify", "provide", "read", "and", "which", "got":
+			return last, true
+		}
+	}
+	// "your order number please"
+	if i <= 1 || at(tokens, last+1) == "please" {
+		return last, true
+	}
+	return 0, false
+}

@@ -1,0 +1,157 @@
+package dialogue
+
+import (
+	"slices"
+
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+// A helper whom the customer called in is an honest one: on the customer's own
+// ticket an ask for remote access weighs little, so that the call stays at a
+// notice, and nothing that follows it counts as compliance. The rule of such a
+// finding says so.
+const (
+	ticketPoints = 1
+	ticketRule   = "+customer-ticket"
+)
+
+// ticket follows whether the customer opened one. The customer's own word for
+// it counts at once ("I raised a ticket this morning", "I called you about my
+// printer"). The helper's word for it counts when the next thing that the
+// other side says agrees: a fraudster may claim a ticket, and is asked what it
+// is about.
+type ticket struct {
+	opened  bool
+	claimed bool // by a helper, not answered yet
+	by      audio.Leg
+}
+
+func (t *ticket) hear(side audio.Leg, tokens []string) {
+	if t.opened {
+		return
+	}
+	if t.claimed && (side != t.by || side == audio.Unknown) {
+		t.claimed = false
+		t.opened = agrees(tokens)
+	}
+	switch whose(tokens) {
+	case mine:
+		t.opened = true
+	case yours:
+		t.claimed, t.by = true, side
+	}
+}
+
+type owner uint8
+
+const (
+	nobody owner = iota
+	mine
+	yours
+)
+
+// whose reports whether tokens speak of a ticket, and who opened it.
+func whose(tokens []string) owner {
+	for i, t := range tokens {
+		switch t {
+		case "ticket", "tickets", "incident":
+		case "request":
+			if p := at(tokens, i-1); p != "support" && p != "service" && p != "help" {
+				continue
+			}
+		case "called", "rang", "phoned", "emailed", "call", "ring":
+			if calledAbout(tokens, i) {
+				return mine
+			}
+			continue
+		default:
+			continue
+		}
+		around := tokens[max(0, i-6):min(len(tokens), i+7)]
+		opened := slices.ContainsFunc(around, opens)
+		mineSaid := at(tokens, i-1) == "my" || at(tokens, i-1) == "our" || at(tokens, i-2) == "my"
+		yourSaid := at(tokens, i-1) == "your" || at(tokens, i-2) == "your"
+		switch {
+		case mineSaid:
+			return mine
+		case yourSaid:
+			return yours
+		case opened && spokenBy(around, "you", "you've", "you'd"):
+			return yours
+		case opened && spokenBy(around, "i", "i've", "i'd", "we", "we've"):
+			return mine
+		}
+	}
+	return nobody
+}
+
+func spokenBy(tokens []string, who ...string) bool {
+	for i, t := range tokens {
+		if !opens(t) {
+			continue
+		}
+		for _, w := range tokens[max(0, i-3):i] {
+			if slices.Contains(who, w) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func opens(t string) bool {
+	switch t {
+	case "opened", "raised", "logged", "submitted", "created", "filed", "put", "sent", "reported", "entered", "lodged":
+		return true
+	}
+	return false
+}
+
+// calledAbout reports whether the call at i was the speaker's own to get help
+// with a device: "I called you about my printer".
+func calledAbout(tokens []string, i int) bool {
+	own := false
+	for _, t := range tokens[max(0, i-3):i] {
+		own = own || t == "i" || t == "i've" || t == "we" || t == "i'd"
+	}
+	if !own {
+		return false
+	}
+	for j := i + 1; j < min(len(tokens), i+10); j++ {
+		switch tokens[j] {
+		case "printer", "laptop", "computer", "email", "outlook", "vpn", "wifi", "password", "scanner", "monitor", "software", "spreadsheet", "login", "headset", "mailbox":
+			return at(tokens, j-1) == "my" || at(tokens, j-1) == "the" || at(tokens, j-2) == "my" || at(tokens, j-1) == "our"
+		}
+	}
+	return false
+}
+
+// agrees reports whether an answer takes a claim for true: it begins with
+// consent, and nothing in it says that there is no ticket.
+func agrees(tokens []string) bool {
+	yes := false
+	for i, t := range tokens {
+		next := at(tokens, i+1)
+		switch t {
+		case "didn't", "never", "haven't", "nope":
+			return false
+		case "did", "have", "do", "know":
+			if next == "not" || next == "nothing" {
+				return false
+			}
+		case "what", "which":
+			if next == "ticket" || next == "request" || next == "incident" {
+				return false
+			}
+		case "no":
+			if i < 2 && next != "problem" {
+				return false
+			}
+		case "yes", "yeah", "yep", "right", "correct", "exactly", "thanks", "sure", "great", "finally", "perfect":
+			yes = yes || i < 6
+		case "thank":
+			yes = yes || i < 6 && next == "you"
+		}
+	}
+	return yes
+}
