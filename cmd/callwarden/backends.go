@@ -3,12 +3,19 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/callwarden/callwarden/models"
+	"github.com/callwarden/callwarden/pipeline/source/filesrc"
+	"github.com/callwarden/callwarden/pipeline/source/textsrc"
 	"github.com/callwarden/callwarden/transcribe"
+	"github.com/callwarden/callwarden/transcribe/audio"
 	"github.com/callwarden/callwarden/transcribe/script"
 	"github.com/callwarden/callwarden/transcribe/vosk"
 )
@@ -41,7 +48,7 @@ type hearFlags struct {
 	model   string
 	library string
 	listen  string
-	scripts map[string]script.Transcript // by call id, for the script backend
+	scripts scripts
 }
 
 func (f *hearFlags) add(c *cobra.Command) {
@@ -76,7 +83,9 @@ func openVosk(a *app, f *hearFlags, log *slog.Logger) (transcribe.Engine, error)
 	if err != nil {
 		return nil, err
 	}
-	engine, err := vosk.New(vosk.Config{Library: library, Model: model}, log)
+	cfg := vosk.DefaultConfig()
+	cfg.Library, cfg.Model = library, model
+	engine, err := vosk.New(cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("opening backend %q: %w", f.backend, err)
 	}
@@ -84,11 +93,63 @@ func openVosk(a *app, f *hearFlags, log *slog.Logger) (transcribe.Engine, error)
 }
 
 func openScript(_ *app, f *hearFlags, _ *slog.Logger) (transcribe.Engine, error) {
-	return script.New(func(call string) (script.Transcript, error) {
-		t, ok := f.scripts[call]
-		if !ok {
-			return script.Transcript{}, fmt.Errorf("no transcript for call %q: put a .txt beside the recording", call)
+	return script.New(f.scripts.lookup), nil
+}
+
+// scripts are the transcripts that the script backend speaks.
+type scripts struct {
+	mu    sync.Mutex
+	calls map[string]script.Transcript // by call id
+}
+
+// open reads the transcript at path, or beside the recording at path, and
+// returns the sound that goes with it: the recording's, or silence.
+func (s *scripts) open(call, path string, callerRight bool) (*filesrc.Recording, error) {
+	text := path
+	isText := strings.EqualFold(filepath.Ext(path), ".txt")
+	if !isText {
+		text = strings.TrimSuffix(path, filepath.Ext(path)) + ".txt"
+	}
+	file, err := os.Open(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading transcript: %w", err)
+	}
+	defer file.Close()
+	t, err := script.Parse(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", text, err)
+	}
+	if len(t.Lines) == 0 {
+		return nil, fmt.Errorf("%s: the transcript has no lines", text)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls == nil {
+		s.calls = make(map[string]script.Transcript)
+	}
+	s.calls[call] = t
+	if !isText {
+		return filesrc.OpenAudio(path, callerRight)
+	}
+	info := audio.FileInfo{Encoding: "transcript", Duration: t.Duration()}
+	for _, leg := range []audio.Leg{audio.Caller, audio.Callee, audio.Unknown} {
+		if slices.ContainsFunc(t.Lines, func(l script.Line) bool { return l.Leg == leg }) {
+			info.Legs = append(info.Legs, leg)
 		}
-		return t, nil
-	}), nil
+	}
+	return &filesrc.Recording{
+		Reader: textsrc.Silence(info.Duration, info.Legs...),
+		Info:   info,
+		Close:  func() error { return nil },
+	}, nil
+}
+
+func (s *scripts) lookup(call string) (script.Transcript, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, ok := s.calls[call]
+	if !ok {
+		return t, fmt.Errorf("no transcript for call %q", call)
+	}
+	return t, nil
 }

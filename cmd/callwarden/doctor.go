@@ -92,7 +92,7 @@ func checkPacks(context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d built in", len(lib.Packs)), nil
+	return fmt.Sprintf("%d built in", len(lib.Set.Packs())), nil
 }
 
 func checkNPM(ctx context.Context) (string, error) {

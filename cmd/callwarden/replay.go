@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -217,9 +215,34 @@ func (f *judgeFlags) add(c *cobra.Command) {
 func (f *judgeFlags) judge() (pipeline.Judge, error) {
 	lib, err := tactics.Load(f.packs)
 	if err != nil {
-		return nil, usagef("%w", err)
+		return nil, usagef("--packs: %w", err)
+	}
+	cfg := risk.DefaultConfig()
+	cfg.Advise = func(tactic string, level risk.Level) risk.Advice {
+		a, ok := lib.Advice(tactic, adviceLanguage, f.country, level.String())
+		if !ok {
+			return risk.Advice{}
+		}
+		return risk.Advice{ID: a.ID, Language: adviceLanguage, Text: a.Text}
 	}
 	return func() (detectors.Detector, *risk.Meter) {
-		return dialogue.New(lib, dialogue.DefaultConfig()), risk.NewMeter(risk.DefaultConfig())
+		return dialogue.New(lib.Set, dialogue.Config{}), risk.NewMeter(cfg)
 	}, nil
+}
+
+const adviceLanguage = "en" // the only one that the packs and the advice have
+
+// source finds the recordings, or the transcripts for the script backend.
+func (r *replay) source() (*filesrc.Source, error) {
+	if r.hear.backend == "script" {
+		r.files.Extensions = []string{".txt"}
+		r.files.Open = func(call, path string) (*filesrc.Recording, error) {
+			return r.hear.scripts.open(call, path, r.files.CallerRight)
+		}
+	}
+	src, err := filesrc.New(r.files)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	return src, nil
 }

@@ -2,9 +2,10 @@
 # Speaks each call's text with Debian's voices: stereo, left the caller, 8 kHz
 # mu-law, 300 to 3,400 Hz, with a little line noise on each leg.
 #   ./render.sh fraud-code.txt …        writes fraud-code.wav …
-# RATE=16000 BAND=none ./render.sh …    wide band instead, 16-bit
+#   BAND=steep ./render.sh …            the same band with steep edges
+#   RATE=16000 BAND=none ./render.sh …  wide band instead, 16-bit
 set -euo pipefail
-: "${RATE:=8000}" "${BAND:=300-3400}" "${OUT:=}"
+: "${RATE:=8000}" "${BAND:=line}" "${OUT:=}"
 for tool in flite text2wave sox soxi; do
 	command -v "$tool" >/dev/null || {
 		echo "render.sh: $tool is missing; type: sudo apt-get install flite festival festvox-us-slt-hts sox" >&2
@@ -20,7 +21,10 @@ say() { # voice text file
 	*) flite -voice "$1" -t "$2" -o "$3.raw.wav" ;;
 	esac
 	local shape=()
-	[ "$BAND" = none ] || shape=(sinc -n 511 "$BAND")
+	case $BAND in
+	line) shape=(highpass 300 lowpass 3400) ;; # the gentle slopes of a line card
+	steep) shape=(sinc -n 511 300-3400) ;;
+	esac
 	sox -R "$3.raw.wav" -r "$RATE" -c 1 -b 16 "$3" norm -6 rate -v "$RATE" "${shape[@]}"
 }
 

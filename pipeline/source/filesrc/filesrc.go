@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,11 +32,38 @@ type Config struct {
 	CallerRight bool    // stereo: the caller is on the right channel
 	Speed       float64 // 1 is real time; 0 is as fast as it goes
 	Parallel    int     // calls at once
+
+	// Extensions, in lower case, are those that folders are searched for.
+	Extensions []string
+	// Open opens the recording of a call; OpenAudio where it is nil. It may
+	// be called from several goroutines.
+	Open func(call, path string) (*Recording, error)
 }
 
-// DefaultConfig hears as fast as it goes, one call a core.
+// Recording is one file being read.
+type Recording struct {
+	audio.Reader
+	Info     audio.FileInfo
+	Warnings func() []string // see source.Call
+	Close    func() error
+}
+
+// DefaultConfig hears recordings as fast as it goes, one call a core.
 func DefaultConfig() Config {
-	return Config{Tenant: "default", Parallel: runtime.GOMAXPROCS(0)}
+	return Config{
+		Tenant: "default", Parallel: runtime.GOMAXPROCS(0),
+		Extensions: []string{".wav", ".wave", ".flac"},
+	}
+}
+
+// OpenAudio opens a WAV or FLAC file. callerRight says that the caller of a
+// stereo recording is on the right channel.
+func OpenAudio(path string, callerRight bool) (*Recording, error) {
+	f, err := audio.OpenFile(path, audio.FileOptions{CallerRight: callerRight})
+	if err != nil {
+		return nil, err
+	}
+	return &Recording{Reader: f, Info: f.Info(), Warnings: f.Warnings, Close: f.Close}, nil
 }
 
 // Validate says which key is wrong and what it must be.
@@ -85,7 +113,7 @@ func New(cfg Config) (*Source, error) {
 	s := &Source{cfg: cfg}
 	seen := make(map[string]bool)
 	for _, path := range cfg.Paths {
-		found, err := find(path)
+		found, err := find(path, cfg.Extensions)
 		if err != nil {
 			s.bad = append(s.bad, &FileError{Path: path, Err: err})
 		}
@@ -103,7 +131,7 @@ func New(cfg Config) (*Source, error) {
 func (s *Source) Files() []string { return s.files }
 
 // find returns path itself, or the recordings below it in lexical order.
-func find(path string) ([]string, error) {
+func find(path string, extensions []string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		var pathErr *fs.PathError
@@ -120,16 +148,13 @@ func find(path string) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		switch strings.ToLower(filepath.Ext(p)) {
-		case ".wav", ".wave", ".flac":
-			if !d.IsDir() {
-				found = append(found, p)
-			}
+		if !d.IsDir() && slices.Contains(extensions, strings.ToLower(filepath.Ext(p))) {
+			found = append(found, p)
 		}
 		return nil
 	})
 	if err == nil && len(found) == 0 {
-		err = errors.New("no recordings in this folder: .wav and .flac files are looked for")
+		err = fmt.Errorf("no recordings in this folder: %s files are looked for", strings.Join(extensions, ", "))
 	}
 	return found, err
 }
@@ -160,12 +185,12 @@ func (s *Source) one(ctx context.Context, path string, handle source.Handler) er
 	if err != nil {
 		return err
 	}
-	f, err := audio.OpenFile(path, audio.FileOptions{CallerRight: s.cfg.CallerRight})
+	rec, err := s.cfg.open(id, path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	info := f.Info()
+	defer rec.Close()
+	info := rec.Info
 	call := &source.Call{
 		ID:     id,
 		Tenant: s.cfg.Tenant,
@@ -178,13 +203,20 @@ func (s *Source) one(ctx context.Context, path string, handle source.Handler) er
 			"channels": fmt.Sprint(info.Channels),
 		},
 		Duration: info.Duration,
-		Audio:    f,
-		Warnings: f.Warnings,
+		Audio:    rec,
+		Warnings: rec.Warnings,
 	}
 	if s.cfg.Speed > 0 {
-		call.Audio = &paced{r: f, speed: s.cfg.Speed}
+		call.Audio = &paced{r: rec, speed: s.cfg.Speed}
 	}
 	return handle(ctx, call)
+}
+
+func (c Config) open(call, path string) (*Recording, error) {
+	if c.Open != nil {
+		return c.Open(call, path)
+	}
+	return OpenAudio(path, c.CallerRight)
 }
 
 // callID names the call of a recording after the file and what is in it: the
