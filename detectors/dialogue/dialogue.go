@@ -57,9 +57,10 @@ type Detector struct {
 	cfg     Config
 	matcher *phrase.Matcher
 	legs    [3]leg
-	speaker audio.Leg // of the last final segment
-	turn    int       // number of its turn
-	mirror  bool      // both legs carry the same speech
+	speaker audio.Leg     // of the last final segment
+	turn    int           // number of its turn
+	clock   time.Duration // end of the latest final segment
+	mirror  bool          // both legs carry the same speech
 
 	memory  []heard     // matches of final segments, oldest first
 	marks   []mark      // what read-backs are made of, by time
@@ -259,6 +260,7 @@ func (d *Detector) partial(seg transcribe.Segment, l *leg) {
 // final decides on everything that the utterance holds.
 func (d *Detector) final(seg transcribe.Segment, l *leg) {
 	l.done, l.current, l.before = seg.Utterance, -1, l.before[:0]
+	d.clock = max(d.clock, seg.End)
 	if len(d.fresh()) == 0 { // nothing was said after all
 		d.retract(seg.Leg, seg.Utterance)
 		d.settle()

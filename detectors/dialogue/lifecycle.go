@@ -3,6 +3,7 @@ package dialogue
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/detectors/phrase"
@@ -18,9 +19,14 @@ type opened struct {
 	weak    bool            // on the customer's ticket: nothing may build on it
 }
 
+// lateAsk is how long an ask may become final after what complies with it: its
+// speaker goes on talking while the other side acts.
+const lateAsk = 15 * time.Second
+
 // waiting is a finding of a final segment that would be confirmed had its ask
-// been. Asks of utterances that were open then may still become final; when
-// all of these have ended, it is settled.
+// been. It is confirmed if the ask comes within lateAsk. If it is published, it
+// is taken back when the utterances that were open then have ended: no other
+// can hold the ask.
 type waiting struct {
 	id      id
 	finding detectors.Finding
@@ -146,17 +152,16 @@ func (d *Detector) settle() {
 		if d.ended[w.id] {
 			return true
 		}
+		published := slices.ContainsFunc(d.open, func(o opened) bool { return o.id == w.id })
+		if !published {
+			return d.clock-w.finding.End > lateAsk
+		}
 		for i, u := range w.until {
 			if u >= 0 && d.legs[i].done < u {
 				return false
 			}
 		}
-		for _, o := range d.open {
-			if o.id == w.id {
-				d.end(o.id, o.finding, detectors.Retracted)
-				break
-			}
-		}
+		d.end(w.id, w.finding, detectors.Retracted)
 		return true
 	})
 }

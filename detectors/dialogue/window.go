@@ -116,7 +116,7 @@ func (w *window) confidence(first, last int) float64 {
 type span struct{ start, end time.Duration }
 
 func (w *window) span(first, last int) span {
-	return span{w.words[first].start, w.words[last].end}
+	return span{w.words[first].start, max(w.words[first].start, w.words[last].end)}
 }
 
 // covers reports whether two spans share half of the shorter or more. Spans of
