@@ -40,8 +40,8 @@ const (
 )
 
 // Lint looks for patterns that never match, that their own guards always mute
-// or that another pattern of the pack includes, for words that the recogniser
-// cannot hear, and for packs with few examples. vocab reports whether the
+// or that another pattern of the pack includes, for classes that nothing names,
+// for words that the recogniser cannot hear, and for packs with few examples. vocab reports whether the
 // recogniser knows a word; nil leaves that out.
 //
 // It tries wordings of each phrase: where there are more than 120 it has seen
@@ -60,6 +60,7 @@ func (s *Set) Lint(vocab func(word string) bool) []Remark {
 	for i := range s.progs {
 		l.prog(int32(i))
 	}
+	l.unused()
 	if vocab != nil {
 		l.words()
 	}
@@ -210,6 +211,40 @@ func asksNoMore(a, b *rule) bool {
 // numerals in wordings stand for spoken numbers.
 func (l *linter) unheard(word string) bool {
 	return word != filler && !l.vocab(word) && !hasDigit(word)
+}
+
+// unused tells the classes of packs that no phrase names.
+func (l *linter) unused() {
+	for _, p := range l.set.packs {
+		used := map[string]bool{}
+		look := func(list []*source) {
+			for _, src := range list {
+				walk(src.expr, func(e *expr) { used[e.text] = used[e.text] || e.kind == kindClass })
+			}
+		}
+		for _, c := range p.classes {
+			look(c.phrases)
+		}
+		for _, pat := range p.Patterns {
+			look(pat.phrases)
+		}
+		for _, g := range l.set.guards {
+			if g.file != p.File {
+				continue
+			}
+			for _, part := range append(g.def.parts[:], g.def.unless) {
+				if part != nil {
+					look(part.phrases)
+				}
+			}
+		}
+		for _, c := range p.classes {
+			if !used[c.name] {
+				at := c.at("")
+				l.remark(Note, at.File, at.Line, at.Column, "no phrase names class %s", c.name)
+			}
+		}
+	}
 }
 
 // words tells each word once a file that the model cannot hear.
