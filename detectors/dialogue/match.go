@@ -149,7 +149,7 @@ func (d *Detector) conditions(p *phrase.Pattern, side audio.Leg, at span, turn i
 func (d *Detector) follows(a *phrase.After, side audio.Leg, at span, turn int, provisional bool) bool {
 	fit := func(p *phrase.Pattern, leg audio.Leg, end time.Duration, then int) bool {
 		switch {
-		case p == nil || p.Tactic != a.Tactic || (a.Pattern != "" && p.Name != a.Pattern):
+		case p == nil || p.Tactic != a.Tactic || (a.Pattern != "" && p.Name != a.Pattern) || p.Points < a.Points:
 		case end > at.start || (a.Within > 0 && at.start-end > a.Within):
 		case a.Turns > 0 && turn-then > a.Turns:
 		case a.Leg == phrase.SameLeg && !d.same(leg, side), a.Leg == phrase.OtherLeg && !d.opposite(leg, side):

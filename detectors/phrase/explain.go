@@ -113,6 +113,9 @@ func (p *Pattern) conditions() []string {
 		if a.Pattern != "" {
 			s += "/" + a.Pattern
 		}
+		if a.Points > 0 {
+			s += fmt.Sprintf(" of %g points or more", a.Points)
+		}
 		if a.Within > 0 {
 			s += fmt.Sprintf(", within %s", a.Within)
 		}

@@ -118,6 +118,9 @@ func (l LegRelation) String() string { return nameOf(legNames[:], int(l)) }
 type After struct {
 	Tactic  string
 	Pattern string // empty: any of the tactic
+	// Points is the least that the earlier match must weigh: what is said after
+	// a plain ask means more than the same words after a hint of one.
+	Points float64
 	Within  time.Duration
 	Turns   int
 	Leg     LegRelation
@@ -422,6 +425,7 @@ func (d *document) after(n *node) *After {
 			}
 		}, true},
 		{"pattern", func(n *node) { a.Pattern = d.name(n) }, false},
+		{"points", func(n *node) { a.Points = d.positive(n, maxPoints) }, false},
 		{"seconds", func(n *node) { a.Within = seconds(d.positive(n, maxSeconds)) }, false},
 		{"turns", func(n *node) { a.Turns = d.integer(n, 1, 1000) }, false},
 		{"leg", func(n *node) { a.Leg = LegRelation(d.choice(n, "leg", legNames[:])) }, false},
