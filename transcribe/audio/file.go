@@ -29,7 +29,7 @@ type FileInfo struct {
 	RateHz   int           // samples a second
 	Channels int           // 1 or 2
 	Legs     []Leg         // those that ReadFrame yields, the left channel's first
-	Duration time.Duration // of what is really there; 0 where only reading will tell
+	Duration time.Duration // of what is there (WAV) or declared (FLAC); 0 where only reading will tell
 }
 
 // File is a recorded call being read. It takes the same memory however long
