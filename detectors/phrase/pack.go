@@ -121,9 +121,9 @@ type After struct {
 	// Points is the least that the earlier match must weigh: what is said after
 	// a plain ask means more than the same words after a hint of one.
 	Points float64
-	Within  time.Duration
-	Turns   int
-	Leg     LegRelation
+	Within time.Duration
+	Turns  int
+	Leg    LegRelation
 
 	at func(format string, args ...any) *Error
 }
