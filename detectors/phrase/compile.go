@@ -14,11 +14,11 @@ import (
 type Set struct {
 	packs    []*Pack
 	patterns []*Pattern
-	rules    []rule  // beside patterns
-	progs    []prog  // of all patterns, in their order
-	atoms    atoms   // what tokens are compared with
-	clauses  [][]int // clause to the programs that it triggers
-	byAtom   [][]int32
+	rules    []rule // beside patterns
+	progs    []prog // of all patterns, in their order
+	atoms    atoms  // what tokens are compared with
+	clauses  []clause
+	triggers [][]int32 // atom to the clauses that list programs
 	shared   *Shared
 	guards   []*guard // every one, shared and of packs
 	// atomWords are the words that a text could hold for an atom: one, or for
@@ -41,6 +41,12 @@ type prog struct {
 	span    int     // words of the longest match
 	clauses []int32 // each must be present in the text
 	src     *source
+}
+
+// clause is a set of atoms of which a text must have one.
+type clause struct {
+	atoms    []int32
+	programs []int32 // those for which it is the clause that is heard most rarely
 }
 
 // inst is an element of a compiled phrase. Classes are shared among all
@@ -498,23 +504,23 @@ func (c *compiler) anchors() {
 					total += 1 + uses[a]
 				}
 				cost = append(cost, total)
-				s.clauses = append(s.clauses, nil)
-				for _, a := range set {
-					for int(a) >= len(s.byAtom) {
-						s.byAtom = append(s.byAtom, nil)
-					}
-					s.byAtom[a] = append(s.byAtom[a], id)
-				}
+				s.clauses = append(s.clauses, clause{atoms: set})
 			}
 			if !slices.Contains(p.clauses, id) {
 				p.clauses = append(p.clauses, id)
 			}
 		}
 		sort.Slice(p.clauses, func(a, b int) bool { return cost[p.clauses[a]] < cost[p.clauses[b]] })
-		s.clauses[p.clauses[0]] = append(s.clauses[p.clauses[0]], i)
+		rarest := &s.clauses[p.clauses[0]]
+		rarest.programs = append(rarest.programs, int32(i))
 	}
-	for len(s.byAtom) < s.atoms.count {
-		s.byAtom = append(s.byAtom, nil)
+	s.triggers = make([][]int32, s.atoms.count)
+	for id, cl := range s.clauses {
+		for _, a := range cl.atoms {
+			if len(cl.programs) > 0 {
+				s.triggers[a] = append(s.triggers[a], int32(id))
+			}
+		}
 	}
 	s.atoms.finish()
 	s.atomWords = s.atoms.spelled()

@@ -141,8 +141,8 @@ func (l *linter) prog(id int32) {
 	case heard == 0:
 		l.remark(Warning, file, line, col, "%s: %s has a word that the model cannot hear", name, which)
 	}
-	for guard, n := range muted {
-		if n == tried {
+	for _, guard := range slices.Sorted(maps.Keys(muted)) {
+		if muted[guard] == tried {
 			l.remark(Warning, file, line, col, "%s: its own guard %s mutes %s", name, guard, which)
 		}
 	}

@@ -2,7 +2,9 @@ package phrase
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -83,6 +85,42 @@ func TestElementsMatchWhatTheyName(t *testing.T) {
 	} {
 		if got := found(one(t, c.phrase), c.text); got != c.want {
 			t.Errorf("%s in %q: got %s, want %s", c.phrase, c.text, got, c.want)
+		}
+	}
+}
+
+// A set is shared: calls match side by side, each with its matcher, and a call
+// keeps its set when a reload has made another.
+func TestMatchersShareASet(t *testing.T) {
+	set := one(t, "read ~3 code")
+	var calls sync.WaitGroup
+	for range 8 {
+		calls.Go(func() {
+			m := set.NewMatcher()
+			tokens, _ := Tokenize("please read me the code", nil)
+			for range 200 {
+				if got := m.Match(tokens, false, nil); len(got) != 1 || got[0].First != 1 || got[0].Last != 4 {
+					t.Errorf("got %v", got)
+				}
+			}
+			if m.Set() != set {
+				t.Error("the matcher lost its set")
+			}
+		})
+	}
+	calls.Wait()
+}
+
+// A text of any length is searched as a whole.
+func TestLongTextsAreSearchedToTheirEnd(t *testing.T) {
+	set := one(t, "read ~30 code")
+	for _, n := range []int{0, 30, 31, 62, 63, 64, 127, 1000} {
+		for _, gap := range []int{0, 30} {
+			tokens := slices.Concat(slices.Repeat([]string{"x"}, n), []string{"read"}, slices.Repeat([]string{"y"}, gap), []string{"code"}, slices.Repeat([]string{"z"}, 70))
+			got := set.NewMatcher().Match(tokens, false, nil)
+			if len(got) != 1 || got[0].First != n || got[0].Last != n+gap+1 {
+				t.Errorf("%d tokens before, gap %d: %v", n, gap, got)
+			}
 		}
 	}
 }
