@@ -38,7 +38,7 @@ type Line struct {
 
 const (
 	maxLine  = 1 << 16        // bytes
-	maxLines = 100_000        // of a transcript
+	maxLines = 20_000         // of a transcript; checking a line looks at those before it
 	maxTime  = 24 * time.Hour // no call is longer
 )
 

@@ -234,7 +234,7 @@ func sameAudioGivesSameSegments(t *testing.T, s Subject) {
 
 func frameSizeDoesNotMatter(t *testing.T, s Subject) {
 	want := s.hear(t, s.options(), frame).finals()
-	for _, size := range []time.Duration{10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, time.Hour} {
+	for _, size := range []time.Duration{10 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, time.Hour} {
 		if got := s.hear(t, s.options(), size).finals(); got != want {
 			t.Errorf("frames of %v: heard\n%swant\n%s", size, got, want)
 		}
@@ -271,7 +271,7 @@ func emptyFramesAreHarmless(t *testing.T, s Subject) {
 // gapsAreHeardAsSilence includes one of hours, which must cost no more than
 // some seconds of silence.
 func gapsAreHeardAsSilence(t *testing.T, s Subject) {
-	for _, gap := range []time.Duration{time.Microsecond, frame, 700 * time.Millisecond, 4 * time.Second, 31 * time.Second, 100 * time.Hour} {
+	for _, gap := range []time.Duration{time.Microsecond, 700 * time.Millisecond, 31 * time.Second, 100 * time.Hour} {
 		l := s.open(t, s.options())
 		half := len(s.Speech) / 2
 		l.speak(0, s.Speech[:half], frame)

@@ -6,14 +6,11 @@
 package vosk
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -96,9 +93,11 @@ var (
 	_ transcribe.Vocabulary = (*Engine)(nil)
 )
 
-// New loads the library and the model, which takes about half a second and
-// 90 MB. A library or model that is not there, or is not one, is an error
-// wrapping transcribe.ErrNotInstalled.
+// New loads the library and the model and tries them, which takes about half a
+// second and 90 MB. A library or model that is not there, or is not one, is an
+// error wrapping transcribe.ErrNotInstalled. Kaldi does not survive every
+// damage that a model file can have, but what it does not survive it meets
+// here, before the first call.
 func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -120,8 +119,11 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if model == 0 {
-		return nil, fmt.Errorf("%w: libvosk cannot read the model %q; type: callwarden models verify", transcribe.ErrNotInstalled, cfg.Model)
+	if model == 0 || !works(lib, model, folder.rateHz) {
+		if model != 0 {
+			lib.modelFree(model)
+		}
+		return nil, fmt.Errorf("%w: libvosk cannot use the model %q; type: callwarden models verify --full", transcribe.ErrNotInstalled, cfg.Model)
 	}
 	log.Info("speech model loaded", "backend", "vosk", "model", filepath.Base(cfg.Model), "rate_hz", folder.rateHz, "phrases", folder.dynamic)
 	return &Engine{
@@ -262,59 +264,15 @@ func sameLanguage(want, have string) bool {
 	return primary(want) == primary(have)
 }
 
-// modelFolder is what must be known of a model before libvosk sees it.
-type modelFolder struct {
-	rateHz  int
-	dynamic bool // takes phrase lists
-}
-
-// readModelFolder checks that a folder has the files that libvosk opens
-// without asking.
-func readModelFolder(dir string) (modelFolder, error) {
-	if dir == "" {
-		return modelFolder{}, fmt.Errorf("no folder given")
+// works hears a moment of silence: the library builds the graph of a model
+// with the first recogniser, and reads some of its settings with the first
+// frames.
+func works(lib *library, model uintptr, rateHz int) bool {
+	rec := lib.recognizerNew(model, float32(rateHz))
+	if rec == 0 {
+		return false
 	}
-	has := func(names ...string) bool {
-		for _, name := range names {
-			info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
-			if err != nil || info.IsDir() || info.Size() == 0 {
-				return false
-			}
-		}
-		return true
-	}
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return modelFolder{}, fmt.Errorf("is no folder")
-	}
-	for _, name := range []string{"am/final.mdl", "conf/mfcc.conf", "conf/model.conf"} {
-		if !has(name) {
-			return modelFolder{}, fmt.Errorf("has no %s", name)
-		}
-	}
-	folder := modelFolder{rateHz: 16000, dynamic: has("graph/HCLr.fst", "graph/Gr.fst", "graph/disambig_tid.int")}
-	if !folder.dynamic && !has("graph/HCLG.fst") {
-		return modelFolder{}, fmt.Errorf("has neither graph/HCLG.fst nor graph/HCLr.fst with graph/Gr.fst")
-	}
-	if folder.dynamic && !has("graph/words.txt") {
-		return modelFolder{}, fmt.Errorf("has no graph/words.txt")
-	}
-	if has("ivector/final.ie") && !has("ivector/final.dubm", "ivector/final.mat", "ivector/global_cmvn.stats", "ivector/splice.conf", "ivector/online_cmvn.conf") {
-		return modelFolder{}, fmt.Errorf("has an incomplete ivector folder")
-	}
-	conf, err := os.ReadFile(filepath.Join(dir, "conf", "mfcc.conf"))
-	if err != nil {
-		return modelFolder{}, err
-	}
-	for lines := bufio.NewScanner(bytes.NewReader(conf)); lines.Scan(); {
-		value, ok := strings.CutPrefix(strings.TrimSpace(lines.Text()), "--sample-frequency=")
-		if !ok {
-			continue
-		}
-		rate, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-		if err != nil || rate < 4000 || rate > 96000 || rate != float64(int(rate)) {
-			return modelFolder{}, fmt.Errorf("conf/mfcc.conf: sample-frequency %q is none that we can feed", value)
-		}
-		folder.rateHz = int(rate)
-	}
-	return folder, nil
+	defer lib.recognizerFree(rec)
+	silence := make([]int16, rateHz/2)
+	return lib.acceptWaveform(rec, &silence[0], int32(len(silence))) >= 0
 }

@@ -12,6 +12,9 @@ import (
 // between words that it has: "gift … card" is not "gift card".
 const Unheard = "…"
 
+// wordTime is how long a word takes that nothing else is known of.
+const wordTime = 300 * time.Millisecond
+
 // timed puts the library's words on the media clock, inside the audio fed and
 // after the utterance before, in order.
 func (s *session) timed(raw []rawWord) []transcribe.Word {
@@ -37,7 +40,8 @@ func (s *session) clamp(seconds float64, after time.Duration) time.Duration {
 
 // guess gives times to the words of the best path: those of lattice as far as
 // both agree, those that the word had when it was last shown, or an even share
-// of the time since from, when it was not there yet.
+// of the time since from, when it was not there yet, and of some before if
+// that is too short to say it.
 func (s *session) guess(best []string, lattice []transcribe.Word, from time.Duration) []transcribe.Word {
 	words := make([]transcribe.Word, 0, len(best))
 	for i, text := range best {
@@ -56,9 +60,9 @@ func (s *session) guess(best []string, lattice []transcribe.Word, from time.Dura
 		after = w.End
 		words = append(words, w)
 	}
-	begin := max(after, from-decodeDelay)
-	end := max(begin, s.media(s.fed)-decodeDelay)
 	fresh := time.Duration(len(best) - len(words))
+	end := max(after, s.media(s.fed)-decodeDelay)
+	begin := max(after, min(from-decodeDelay, end-fresh*wordTime))
 	for i := range fresh {
 		words = append(words, transcribe.Word{
 			Text:  strings.ToLower(best[len(words)]),
