@@ -2,7 +2,6 @@ package dialogue
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/callwarden/callwarden/detectors"
@@ -16,7 +15,6 @@ type opened struct {
 	id      id
 	finding detectors.Finding
 	pattern *phrase.Pattern // nil for read-backs
-	weak    bool            // on the customer's ticket: nothing may build on it
 }
 
 // lateAsk is how long an ask may become final after what complies with it: its
@@ -41,7 +39,7 @@ func (d *Detector) publish(key id, f detectors.Finding, p *phrase.Pattern) {
 		return
 	}
 	f.ID, f.State = key.String(), detectors.Provisional
-	d.open = append(d.open, opened{key, f, p, strings.HasSuffix(f.Rule, ticketRule)})
+	d.open = append(d.open, opened{key, f, p})
 	d.report(f)
 }
 
@@ -78,9 +76,6 @@ func (d *Detector) accept(key id, f detectors.Finding, p *phrase.Pattern, turn i
 		return
 	}
 	d.lately = append(d.lately, placed{f.Tactic, f.Leg, span{f.Start, f.End}})
-	if strings.HasSuffix(f.Rule, ticketRule) {
-		return
-	}
 	d.memory = append(d.memory, heard{p, f.Leg, f.End, turn, false})
 	if isAsk(f) {
 		d.marks = insert(d.marks, askMark(f, turn))

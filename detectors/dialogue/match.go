@@ -3,6 +3,7 @@ package dialogue
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/callwarden/callwarden/detectors"
@@ -167,7 +168,7 @@ func (d *Detector) follows(a *phrase.After, side audio.Leg, at span, turn int, p
 	if provisional {
 		for i := range d.open {
 			o := &d.open[i]
-			if !o.weak && fit(o.pattern, o.id.leg, o.finding.End, turn) {
+			if fit(o.pattern, o.id.leg, o.finding.End, turn) {
 				return true
 			}
 		}
@@ -228,8 +229,8 @@ func (d *Detector) finding(seg transcribe.Segment, m phrase.Match) detectors.Fin
 		Pack:       p.Pack.ID(),
 		Muted:      m.Muted,
 	}
-	if p.Tactic == "remote_access_request" && d.ticket.opened && f.Weight > ticketPoints {
-		f.Weight = ticketPoints
+	if d.ticket.opened && strings.HasPrefix(p.Tactic, "remote_access_") && f.Weight > 0 {
+		f.Weight = min(f.Weight, ticketPoints)
 		f.Rule += ticketRule
 	}
 	return f

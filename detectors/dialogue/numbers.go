@@ -12,6 +12,12 @@ func codeLike(tokens []string, runs []spoken.Run, r *spoken.Run) bool {
 	if a, ok := spoken.AmountAt(tokens, r.First); ok && a.Last >= r.Last {
 		return false
 	}
+	for _, t := range tokens[r.First : r.Last+1] {
+		switch t {
+		case "thousand", "million", "lakh", "lakhs", "crore", "crores":
+			return false // nobody reads a code so
+		}
+	}
 	if measured(tokens, r.Last+1) || dated(tokens, r) || labelled(tokens, r.First) {
 		return false
 	}

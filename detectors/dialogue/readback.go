@@ -48,7 +48,7 @@ const answerPack = "dialogue@1"
 const armPoints = 2
 
 func isAsk(f detectors.Finding) bool {
-	if f.Weight < armPoints || f.Stage == detectors.Comply {
+	if (f.Weight < armPoints && !onTicket(f)) || f.Stage == detectors.Comply {
 		return false
 	}
 	switch f.Tactic {
@@ -68,6 +68,7 @@ type mark struct {
 	turn       int
 	tactic     string  // of an ask
 	points     float64 // of an ask
+	ticket     bool    // an ask on the customer's ticket
 	count      int     // digits and letters of an answer
 	words      string
 	confidence float64
@@ -84,7 +85,10 @@ const (
 )
 
 func askMark(f detectors.Finding, turn int) mark {
-	return mark{kind: askCode, at: f.End, end: f.End, leg: f.Leg, utterance: f.Utterance, turn: turn, tactic: f.Tactic, points: f.Weight}
+	return mark{
+		kind: askCode, at: f.End, end: f.End, leg: f.Leg, utterance: f.Utterance, turn: turn,
+		tactic: f.Tactic, points: f.Weight, ticket: onTicket(f),
+	}
 }
 
 // insert keeps marks sorted by time.
@@ -148,12 +152,13 @@ type hit struct {
 	words      string
 	confidence float64
 	points     float64
+	ticket     bool
 }
 
 func (h *hit) key() id { return id{h.answer.tactic, h.mark.leg, h.mark.utterance, answerOrdinal} }
 
 func (h *hit) finding() detectors.Finding {
-	return detectors.Finding{
+	f := detectors.Finding{
 		Tactic:     h.answer.tactic,
 		Stage:      detectors.Comply,
 		Leg:        h.mark.leg,
@@ -166,16 +171,33 @@ func (h *hit) finding() detectors.Finding {
 		Rule:       h.answer.rule,
 		Pack:       answerPack,
 	}
+	if h.ticket {
+		f.Weight = ticketPoints
+		f.Rule += ticketRule
+	}
+	return f
 }
 
-// answered goes through the marks and appends every answer that is complete. It
-// depends on the marks alone.
+// answered appends every answer that is complete in the marks, and depends on
+// them alone. Each side's asks stand for themselves: a victim who repeats the
+// ask does not take it over.
+func (d *Detector) answered(marks []mark, hits []hit) []hit {
+	all := answers()
+	for i := range all {
+		for side := range d.legs {
+			hits = d.answeredTo(audio.Leg(side), &all[i], marks, hits)
+		}
+	}
+	return hits
+}
+
+// answeredTo goes through the marks for the asks of one side.
 //
 // One side asks, the other says digits; they add up over its utterances. An ask
 // for another number in between takes the digits until the asker speaks again.
 // On a leg of unknown role the digits follow the ask in a later utterance or in
 // the same one.
-func (d *Detector) answered(a *answer, marks []mark, hits []hit) []hit {
+func (d *Detector) answeredTo(side audio.Leg, a *answer, marks []mark, hits []hit) []hit {
 	var ask *mark
 	var h hit
 	other, n := false, 0
@@ -187,13 +209,14 @@ func (d *Detector) answered(a *answer, marks []mark, hits []hit) []hit {
 		}
 		switch m.kind {
 		case askCode:
-			if m.tactic != a.ask {
+			if m.tactic != a.ask || m.leg != side {
 				continue
 			}
 			if ask == nil {
 				n, h, last = 0, hit{answer: a}, ""
 			}
 			ask, other = m, false
+			h.ticket = m.ticket
 			h.points = a.points
 			if a.points < 0 {
 				h.points = max(-a.points*m.points, h.points)
@@ -228,11 +251,7 @@ func (d *Detector) answered(a *answer, marks []mark, hits []hit) []hit {
 
 // confirmHits confirms the answers that final segments complete.
 func (d *Detector) confirmHits() {
-	all := answers()
-	d.hits = d.hits[:0]
-	for i := range all {
-		d.hits = d.answered(&all[i], d.marks, d.hits)
-	}
+	d.hits = d.answered(d.marks, d.hits[:0])
 	for i := range d.hits {
 		h := &d.hits[i]
 		f := h.finding()
@@ -254,7 +273,7 @@ func (d *Detector) trialHits(seg transcribe.Segment) []hit {
 	}
 	d.trial = append(d.trial[:0], d.marks...)
 	for i := range d.open {
-		if o := &d.open[i]; isAsk(o.finding) && !o.weak {
+		if o := &d.open[i]; isAsk(o.finding) {
 			d.trial = insert(d.trial, askMark(o.finding, d.turn))
 		}
 	}
@@ -262,10 +281,7 @@ func (d *Detector) trialHits(seg transcribe.Segment) []hit {
 		return nil
 	}
 	d.trial = d.appendMarks(d.trial, seg, d.turnOf(seg.Leg))
-	all := answers()
-	for i := range all {
-		d.hits = d.answered(&all[i], d.trial, d.hits)
-	}
+	d.hits = d.answered(d.trial, d.hits)
 	d.hits = slices.DeleteFunc(d.hits, func(h hit) bool {
 		f := h.finding()
 		return h.mark.leg != seg.Leg || h.mark.utterance != seg.Utterance || d.echoed(f.Leg, f.Tactic, span{f.Start, f.End}, true)

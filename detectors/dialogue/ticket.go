@@ -2,18 +2,22 @@ package dialogue
 
 import (
 	"slices"
+	"strings"
 
+	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
 // A helper whom the customer called in is an honest one: on the customer's own
-// ticket an ask for remote access weighs little, so that the call stays at a
-// notice, and nothing that follows it counts as compliance. The rule of such a
+// ticket an ask for remote access and what complies with it are still found,
+// and weigh so little that the call stays at a notice. The rule of such a
 // finding says so.
 const (
 	ticketPoints = 1
 	ticketRule   = "+customer-ticket"
 )
+
+func onTicket(f detectors.Finding) bool { return strings.HasSuffix(f.Rule, ticketRule) }
 
 // ticket follows whether the customer opened one. The customer's own word for
 // it counts at once ("I raised a ticket this morning", "I called you about my
@@ -59,9 +63,9 @@ func whose(tokens []string) owner {
 			if p := at(tokens, i-1); p != "support" && p != "service" && p != "help" {
 				continue
 			}
-		case "called", "rang", "phoned", "emailed", "call", "ring":
-			if calledAbout(tokens, i) {
-				return mine
+		case "called", "rang", "phoned", "emailed", "call", "ring", "put", "wrote", "asked", "reported":
+			if who := calledAbout(tokens, i); who != nobody {
+				return who
 			}
 			continue
 		default:
@@ -107,21 +111,41 @@ func opens(t string) bool {
 	return false
 }
 
-// calledAbout reports whether the call at i was the speaker's own to get help
-// with a device: "I called you about my printer".
-func calledAbout(tokens []string, i int) bool {
-	own := false
+// calledAbout reports who asked for help with a device in the words at i: "I
+// called you about my printer", "you put in about your printer".
+func calledAbout(tokens []string, i int) owner {
+	who := nobody
 	for _, t := range tokens[max(0, i-3):i] {
-		own = own || t == "i" || t == "i've" || t == "we" || t == "i'd"
+		switch t {
+		case "i", "i've", "i'd", "we", "we've":
+			who = mine
+		case "you", "you've", "you'd":
+			who = yours
+		}
 	}
-	if !own {
-		return false
+	if who == nobody {
+		return nobody
 	}
 	for j := i + 1; j < min(len(tokens), i+10); j++ {
-		switch tokens[j] {
-		case "printer", "laptop", "computer", "email", "outlook", "vpn", "wifi", "password", "scanner", "monitor", "software", "spreadsheet", "login", "headset", "mailbox":
-			return at(tokens, j-1) == "my" || at(tokens, j-1) == "the" || at(tokens, j-2) == "my" || at(tokens, j-1) == "our"
+		if !isDevice(tokens[j]) {
+			continue
 		}
+		for k := max(i+1, j-2); k < j; k++ {
+			switch tokens[k] {
+			case "my", "our", "your", "the":
+				return who
+			}
+		}
+	}
+	return nobody
+}
+
+// isDevice reports whether tok is what help desks are called about. A
+// "computer" or an "account" is not: these are the fraudster's own story.
+func isDevice(tok string) bool {
+	switch tok {
+	case "printer", "laptop", "email", "outlook", "vpn", "wifi", "password", "scanner", "monitor", "software", "spreadsheet", "login", "headset", "mailbox":
+		return true
 	}
 	return false
 }
@@ -147,7 +171,7 @@ func agrees(tokens []string) bool {
 			if i < 2 && next != "problem" {
 				return false
 			}
-		case "yes", "yeah", "yep", "right", "correct", "exactly", "thanks", "sure", "great", "finally", "perfect":
+		case "yes", "yeah", "yep", "right", "correct", "exactly", "thanks", "sure", "great", "finally", "perfect", "cheers":
 			yes = yes || i < 6
 		case "thank":
 			yes = yes || i < 6 && next == "you"

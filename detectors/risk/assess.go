@@ -208,22 +208,46 @@ func protect(cfg Config, shares []share, softSum int) int {
 	return sum
 }
 
+// asked is the tactic that a compliance answers.
+func asked(comply string) string {
+	switch comply {
+	case "otp_readback":
+		return "otp_request"
+	case "gift_card_readback":
+		return "gift_card_request"
+	case "remote_access_compliance":
+		return "remote_access_request"
+	}
+	return "" // a card number is given to honest sellers too: it counts what it counts
+}
+
 // arm raises the first compliance after an ask to the critical level.
 func arm(cfg Config, shares []share, sums [kinds]int) {
-	if sums[ask] < hundredths(cfg.ArmingAsk) {
-		return
-	}
 	missing := hundredths(cfg.Critical)
 	for _, s := range sums {
 		missing -= s
 	}
+	if missing <= 0 {
+		return
+	}
 	for i := range shares {
-		// A card number is given to honest sellers too: it counts what it
-		// counts.
-		if s := &shares[i]; s.kind == comply && s.points > 0 && missing > 0 && s.tactic != "credential_request" {
-			s.points += missing
-			s.why += ", compliance after an ask is critical"
-			return
+		s := &shares[i]
+		if s.kind != comply || s.points == 0 || asks(shares, asked(s.tactic)) < hundredths(cfg.ArmingAsk) {
+			continue
+		}
+		s.points += missing
+		s.why += ", compliance after an ask is critical"
+		return
+	}
+}
+
+// asks is the points of the asks of a tactic.
+func asks(shares []share, tactic string) int {
+	sum := 0
+	for _, s := range shares {
+		if s.kind == ask && s.tactic == tactic {
+			sum += s.points
 		}
 	}
+	return sum
 }

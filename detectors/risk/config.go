@@ -40,9 +40,9 @@ type Config struct {
 	// before he asks for it gains nothing.
 	Protective float64 `yaml:"protective"`
 
-	// ArmingAsk is how many points asks must have for a compliance after them
-	// to be critical whatever the sum. An ask made on the customer's own
-	// ticket has fewer.
+	// ArmingAsk is how many points the asks of its tactic must have for a
+	// compliance to be critical whatever the sum. Asks made on the customer's
+	// own ticket have fewer.
 	ArmingAsk float64 `yaml:"arming_ask"`
 
 	// Advise finds what a person can do; nil gives no advice.
