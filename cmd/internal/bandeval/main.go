@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/callwarden/callwarden/cmd/internal/wer"
 	"github.com/callwarden/callwarden/models"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
@@ -130,7 +131,7 @@ func readCorpus(dir string, sets []string, limit int) ([]clip, error) {
 		if item.Condition != "clean" {
 			item.Set += "+noise"
 		}
-		bySet[item.Set] = append(bySet[item.Set], clip{item.Set, filepath.Join(dir, item.Audio), words(item.Text)})
+		bySet[item.Set] = append(bySet[item.Set], clip{item.Set, filepath.Join(dir, item.Audio), wer.Words(item.Text)})
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
@@ -179,7 +180,7 @@ func measure(ctx context.Context, engine transcribe.Engine, w way, clips []clip)
 				if err != nil {
 					return fmt.Errorf("%s: %w", clips[i].path, err)
 				}
-				wrong[i] = editDistance(clips[i].text, heard)
+				wrong[i] = wer.Errors(clips[i].text, heard)
 				progress(w.name, int(done.Add(1)), len(clips), began)
 			}
 		})
@@ -235,7 +236,7 @@ func hear(ctx context.Context, engine transcribe.Engine, w way, path string) ([]
 	keep := func(segments []transcribe.Segment) {
 		for _, s := range segments {
 			if s.Final {
-				text = append(text, words(s.Text)...)
+				text = append(text, wer.Words(s.Text)...)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package wer
 
 import (
 	"slices"
@@ -12,15 +12,16 @@ func TestWordsAreWrittenAsSpoken(t *testing.T) {
 		"You can dial 500 to exit!": "you can dial five hundred to exit",
 		"If you'd like re-recorded": "if you'd like re recorded",
 		"H I N I C H":               "h i n i c h",
+		"It’s 9’o’clock":            "it's 9'o'clock",
 		"...":                       "",
 	} {
-		if got := words(text); !slices.Equal(got, strings.Fields(want)) {
+		if got := Words(text); !slices.Equal(got, strings.Fields(want)) {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
 }
 
-func TestEditDistanceCountsWords(t *testing.T) {
+func TestErrorsCountsWords(t *testing.T) {
 	for _, c := range []struct {
 		spoken, heard string
 		want          int
@@ -32,7 +33,7 @@ func TestEditDistanceCountsWords(t *testing.T) {
 		{"a b c", "a x c", 1},
 		{"a b c d", "a c d e", 2},
 	} {
-		if got := editDistance(strings.Fields(c.spoken), strings.Fields(c.heard)); got != c.want {
+		if got := Errors(strings.Fields(c.spoken), strings.Fields(c.heard)); got != c.want {
 			t.Errorf("%q to %q: %d, want %d", c.spoken, c.heard, got, c.want)
 		}
 	}

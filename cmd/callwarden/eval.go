@@ -1,0 +1,334 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/jedib0t/go-pretty/v6/progress"
+	"github.com/spf13/cobra"
+
+	"github.com/callwarden/callwarden/cmd/internal/eval"
+	"github.com/callwarden/callwarden/detectors/risk"
+	"github.com/callwarden/callwarden/pipeline/listen"
+	"github.com/callwarden/callwarden/pipeline/source/filesrc"
+)
+
+type evaluation struct {
+	*app
+	hear  hearFlags
+	judge judgeFlags
+
+	mode       string
+	parallel   int
+	alertLevel string
+	outFile    string
+	reportDir  string
+	against    string
+	require    string
+	asJSON     bool
+}
+
+func newEval(a *app) *cobra.Command {
+	e := &evaluation{app: a}
+	cmd := &cobra.Command{
+		Use:   "eval MANIFEST.jsonl…",
+		Short: "Measure recall, precision and time to alert on a labelled corpus",
+		Long: `Measures callwarden on labelled calls: which frauds it finds, how early, and which
+honest calls it disturbs. A manifest is JSON lines of recordings or of the words
+of calls, with labels. In audio mode recordings are heard; in text mode the
+written words are judged as if a recogniser had heard them without a mistake.`,
+		Example: `  callwarden eval corpus/manifest.jsonl
+  callwarden eval calls.jsonl --mode text --out results.json --report report/
+  callwarden eval calls.jsonl --against yesterday.json
+  callwarden eval calls.jsonl --require recall=0.95,false_alarms_per_100=2,otp_request.recall=0.9`,
+		Args: usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error { return e.run(c.Context(), args) },
+	}
+	e.hear.add(cmd)
+	e.judge.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&e.mode, "mode", "", "audio hears recordings, text speaks written words (default audio if an item has any)")
+	f.IntVar(&e.parallel, "parallel", runtime.GOMAXPROCS(0), "items measured side by side")
+	f.StringVar(&e.alertLevel, "alert-level", risk.Warning.String(), "level from which on a call is alerted: notice, warning, critical")
+	f.StringVar(&e.outFile, "out", "", "write the results into this JSON file")
+	f.StringVar(&e.reportDir, "report", "", "write a page with curves and every missed or false call into this folder")
+	f.StringVar(&e.against, "against", "", "earlier results file to compare with")
+	f.StringVar(&e.require, "require", "", "figures to reach, such as recall=0.95,false_alarms_per_100=2; exit 1 if one is not")
+	f.BoolVar(&e.asJSON, "json", false, "print a JSON line for each item")
+	_ = cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{eval.Audio, eval.Text}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("alert-level", cobra.FixedCompletions([]string{"notice", "warning", "critical"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
+	cfg := eval.Config{Mode: e.mode, Parallel: e.parallel, Unmasked: e.judge.unmasked, Listen: listen.Config{Mode: e.hear.listen}}
+	if e.parallel < 1 {
+		return usagef("--parallel: %d must be at least 1", e.parallel)
+	}
+	if cfg.AlertLevel, err = alertLevel(e.alertLevel); err != nil {
+		return err
+	}
+	var reqs []eval.Requirement
+	if e.require != "" {
+		if reqs, err = eval.ParseRequirements(e.require); err != nil {
+			return usagef("--require: %w", err)
+		}
+	}
+	var before *eval.Results
+	if e.against != "" {
+		old, err := eval.Read(e.against)
+		if err != nil {
+			return usagef("--against: %w", err)
+		}
+		before = &old
+	}
+	if cfg.Judge, err = e.judge.judge(); err != nil {
+		return err
+	}
+	items, bad, err := eval.ReadManifests(manifests)
+	if err != nil {
+		return err
+	}
+	for _, b := range bad {
+		fmt.Fprintln(e.err, "callwarden:", b)
+	}
+	switch cfg.Mode {
+	case "":
+		cfg.Mode = eval.Text
+		if slices.ContainsFunc(items, func(it eval.Item) bool { return it.Audio != "" }) {
+			cfg.Mode = eval.Audio
+		}
+	case eval.Audio, eval.Text:
+	default:
+		return usagef("--mode: %q must be audio or text", cfg.Mode)
+	}
+	log := e.log()
+	if cfg.Mode == eval.Audio {
+		if cfg.Engine, err = e.hear.engine(e.app, log); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, cfg.Engine.Close()) }()
+		cfg.Open = filesrcOpen(&e.hear)
+	}
+	bar := newEvalBar(e.err, len(items))
+	cfg.Done = bar.done
+	if e.asJSON {
+		enc := json.NewEncoder(e.out)
+		enc.SetEscapeHTML(false)
+		cfg.Row = func(r eval.Row) { _ = enc.Encode(r) } // a broken pipe ends the program
+	}
+	results, err := eval.Run(ctx, cfg, items, log)
+	bar.close()
+	if err != nil {
+		return usagef("%w", err)
+	}
+	results.Version, results.Packs = version(), "built-in"
+	if e.judge.packs != "" {
+		results.Packs = e.judge.packs
+	}
+	results.Summary.BadLines = len(bad)
+	results.Summary.Failed += len(bad)
+	return e.conclude(results, before, reqs)
+}
+
+// filesrcOpen is how the chosen backend wants its recordings opened.
+func filesrcOpen(hear *hearFlags) eval.OpenFunc {
+	if hear.backend == "script" {
+		return hear.scripts.open
+	}
+	return func(_, path string, callerRight bool) (*filesrc.Recording, error) {
+		return filesrc.OpenAudio(path, callerRight)
+	}
+}
+
+func alertLevel(name string) (risk.Level, error) {
+	for _, l := range []risk.Level{risk.Notice, risk.Warning, risk.Critical} {
+		if l.String() == name {
+			return l, nil
+		}
+	}
+	return 0, usagef("--alert-level: %q must be notice, warning or critical", name)
+}
+
+// conclude writes the results, prints them, and says what is not as it should
+// be.
+func (e *evaluation) conclude(r eval.Results, before *eval.Results, reqs []eval.Requirement) error {
+	var failed []error
+	note := func(err error) {
+		fmt.Fprintln(e.err, "callwarden:", err)
+		failed = append(failed, err)
+	}
+	if e.outFile != "" {
+		if err := r.Write(e.outFile); err != nil {
+			note(fmt.Errorf("writing results: %w", err))
+		}
+	}
+	table := e.out
+	if e.asJSON {
+		table = e.err
+	}
+	printSummary(table, r)
+	if before != nil {
+		printComparison(table, eval.Compare(*before, r))
+	}
+	for _, row := range r.Items {
+		if row.Error != "" {
+			note(fmt.Errorf("%s: %s", row.ID, row.Error))
+		}
+	}
+	if n := r.Summary.BadLines; n > 0 {
+		note(fmt.Errorf("%d bad lines in the manifests", n))
+	}
+	if r.Partial {
+		note(errors.New("interrupted: these are partial results"))
+	}
+	for _, why := range eval.Unmet(reqs, r.Summary) {
+		note(fmt.Errorf("not met: %s", why))
+	}
+	if len(failed) > 0 {
+		return &quietError{errors.Join(failed...)}
+	}
+	return nil
+}
+
+func printSummary(out io.Writer, r eval.Results) {
+	s := r.Summary
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", label, fmt.Sprintf(format, args...))
+	}
+	line("mode", "%s, %s %s, listening %s", r.Mode, r.Backend, r.Model, r.Listen)
+	line("items", "%d: %d scam, %d openings, %d benign, %d unclear; %d failed, %d skipped",
+		s.Calls, s.Scam, s.ScamHook, s.Benign, s.Unclear, s.Failed, s.Skipped)
+	if s.Scam > 0 {
+		line("recall", "%s: %d of %d at %s", figure(s.Recall), s.TrueAlerts, s.Scam, s.AlertLevel)
+	}
+	if s.Benign > 0 {
+		line("false alarms", "%d of %d, %s per 100, %s an hour; at notice %s per 100", s.FalseAlarms, s.Benign,
+			figure(s.FalsePer100), figure(s.FalsePerHour), figure(s.FalseNoticePer100))
+	}
+	if s.Precision != nil {
+		line("precision", "%s", figure(s.Precision))
+	}
+	if s.NoticeRecall != nil {
+		line("recall at notice", "%s; of openings %s", figure(s.NoticeRecall), figure(s.HookRecall))
+	}
+	if s.BeforeCompliance != nil {
+		line("before compliance", "%s", figure(s.BeforeCompliance))
+	}
+	if s.TimeToAlert.P50 != nil {
+		line("time to alert", "median %s s, 90 %% within %s s", figure(s.TimeToAlert.P50), figure(s.TimeToAlert.P90))
+	}
+	if s.WER.Rate != nil {
+		line("word error rate", "%s: %d of %d words", figure(s.WER.Rate), s.WER.Errors, s.WER.Words)
+	}
+	if d := s.Digits; d.Codes > 0 {
+		line("spoken codes", "%d: %s detected, %s counted to one, %d right, digit errors %s", d.Codes,
+			figure(d.Rate), figure(d.CountWithinOne), d.Right, figure(d.DigitErrors))
+	}
+	line("took", "%g s, %g CPU s for %g s of calls", s.WallS, s.CPUS, s.AudioS)
+	_ = w.Flush() // to a terminal or a pipe; a broken one shows elsewhere
+	if len(s.PerTactic) == 0 {
+		return
+	}
+	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\nTACTIC\tRIGHT\tFALSE\tMISSED\tPRECISION\tRECALL\t")
+	for _, name := range slices.Sorted(maps.Keys(s.PerTactic)) {
+		t := s.PerTactic[name]
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t\n", name, t.TP, t.FP, t.FN, figure(t.Precision), figure(t.Recall))
+	}
+	_ = w.Flush()
+}
+
+// maxMoves is how many items a comparison names on the terminal; the report
+// has them all.
+const maxMoves = 20
+
+func printComparison(out io.Writer, c eval.Comparison) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\nAGAINST THE EARLIER RESULTS\tBEFORE\tNOW\t")
+	for _, p := range c.Figures {
+		mark := ""
+		switch {
+		case p.Better:
+			mark = "better"
+		case p.Worse:
+			mark = "worse"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.Label, figure(p.Old), figure(p.New), mark)
+	}
+	_ = w.Flush()
+	moves := func(title string, ms []eval.Move) {
+		fmt.Fprintf(out, "%d items %s\n", len(ms), title)
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		for _, m := range ms[:min(len(ms), maxMoves)] {
+			fmt.Fprintf(w, "  %s\t%s\t%s\t-> %s\n", m.ID, m.Label, m.Was, m.Is)
+		}
+		_ = w.Flush()
+		if more := len(ms) - maxMoves; more > 0 {
+			fmt.Fprintf(out, "  and %d more\n", more)
+		}
+	}
+	moves("worse", c.Worse)
+	moves("better", c.Better)
+	if c.Only > 0 {
+		fmt.Fprintf(out, "%d items are in one of the two only\n", c.Only)
+	}
+}
+
+func figure(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.3f", *v), "0")
+}
+
+// evalBar shows how many items are done, on a terminal only.
+type evalBar struct {
+	bars                progress.Writer // nil where there are none
+	track               *progress.Tracker
+	missed, falseAlarms int
+}
+
+func newEvalBar(w io.Writer, items int) *evalBar {
+	b := &evalBar{}
+	width, ok := terminal(w)
+	if !ok {
+		return b
+	}
+	b.bars = newBars(w, width)
+	b.track = &progress.Tracker{Message: "items", Total: int64(items)}
+	b.bars.AppendTracker(b.track)
+	go b.bars.Render() // ends with close, which waits for it
+	return b
+}
+
+func (b *evalBar) done(r eval.Row) {
+	if b.bars == nil {
+		return
+	}
+	switch alerted := r.AlertAtS != nil; {
+	case r.Label == eval.Scam && !alerted && r.Error == "":
+		b.missed++
+	case r.Label == eval.Benign && alerted:
+		b.falseAlarms++
+	}
+	b.track.UpdateMessage(fmt.Sprintf("%d missed, %d false", b.missed, b.falseAlarms))
+	b.track.Increment(1)
+}
+
+func (b *evalBar) close() {
+	if b.bars == nil {
+		return
+	}
+	b.track.MarkAsDone()
+	stopBars(b.bars)
+}
