@@ -134,6 +134,7 @@ or for a one-time code, and the other side is about to give it.`,
 	})
 	root.AddCommand(
 		newReplay(a),
+		newEval(a),
 		newWatch(a),
 		newModels(a),
 		newTactics(a),
@@ -147,6 +148,7 @@ func unknownCommand(c *cobra.Command, args []string) error {
 		return nil
 	}
 	msg := fmt.Sprintf("%q is no command of %s", args[0], c.CommandPath())
+	c.SuggestionsMinimumDistance = 2
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		msg += fmt.Sprintf("; did you mean %q?", near[0])
 	}
