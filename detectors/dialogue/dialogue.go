@@ -67,6 +67,7 @@ type Detector struct {
 	open    []opened    // published provisional, not ended
 	ended   map[id]bool // confirmed or retracted
 	waiting []waiting   // findings whose ask may not be final yet
+	last    []waiting   // findings that count if the call ends soon
 	lately  []placed    // tactics confirmed lately, to know them on the other leg
 	ticket  ticket
 	keys    int // keypad digits so far
@@ -167,6 +168,24 @@ func (d *Detector) Observe(seg transcribe.Segment) []detectors.Finding {
 	} else {
 		l.current = seg.Utterance
 		d.partial(seg, l)
+	}
+	return d.take()
+}
+
+// Finish ends the call at a time of the media clock: what counts only at the
+// end of a call is confirmed, and what is still open is retracted. Observe must
+// not be called after it.
+func (d *Detector) Finish(at time.Duration) []detectors.Finding {
+	d.out = d.out[:0]
+	for _, w := range d.last {
+		if (at - w.finding.Start).Seconds() <= w.pattern.LastSeconds {
+			d.accept(w.id, w.finding, w.pattern, w.turn)
+		}
+	}
+	d.last = nil
+	d.confirmHits()
+	for len(d.open) > 0 {
+		d.end(d.open[0].id, d.open[0].finding, detectors.Retracted)
 	}
 	return d.take()
 }
@@ -287,6 +306,8 @@ func (d *Detector) decide(seg transcribe.Segment, l *leg) {
 		key := id{c.tactic, seg.Leg, seg.Utterance, c.ordinal}
 		switch {
 		case verdict == never || d.echoed(seg.Leg, c.tactic, d.window.span(m.First, m.Last), false):
+		case verdict == atLast:
+			d.last = append(d.last, waiting{id: key, finding: d.finding(seg, m), pattern: m.Pattern, turn: d.turn})
 		case verdict == early:
 			d.waiting = append(d.waiting, waiting{
 				id: key, finding: d.finding(seg, m), pattern: m.Pattern, turn: d.turn, until: d.openUtterances(seg.Leg),
@@ -333,5 +354,6 @@ func (d *Detector) forget(now time.Duration) {
 	for len(d.marks) > 0 && (len(d.marks) > memorySize || old(d.marks[0].at)) {
 		d.marks = slices.Delete(d.marks, 0, 1)
 	}
+	d.last = slices.DeleteFunc(d.last, func(w waiting) bool { return (now - w.finding.Start).Seconds() > w.pattern.LastSeconds })
 	d.lately = slices.DeleteFunc(d.lately, func(p placed) bool { return now-p.span.end > 10*time.Second })
 }

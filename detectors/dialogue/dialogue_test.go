@@ -74,6 +74,9 @@ patterns:
   - name: caller-only
     phrase: "right now"
     who: caller
+  - name: at-last
+    phrase: "good bye"
+    last_seconds: 20
   - name: protected-only
     phrase: "oh dear"
     who: protected
@@ -374,6 +377,27 @@ func TestFindingsTellWordsAndTimes(t *testing.T) {
 	a := d.Observe(seg(callee, 0, true, 4, "um forty seven twenty-nine"))
 	if len(a) != 1 || a[0].Words != "forty seven twenty-nine" || a[0].Start != 4250*time.Millisecond || a[0].End != 5*time.Second || a[0].Stage != detectors.Comply {
 		t.Errorf("answer %+v", a)
+	}
+}
+
+func TestFinishEndsTheCall(t *testing.T) {
+	d := dialogue.New(smallSet(t), dialogue.Config{})
+	for _, s := range []transcribe.Segment{
+		seg(caller, 0, true, 0, "good bye"),
+		seg(caller, 1, true, 40, "good bye"),
+		seg(caller, 2, false, 45, "now read me the code and then"),
+	} {
+		for _, f := range d.Observe(s) {
+			if f.State != detectors.Provisional {
+				t.Errorf("before the end: %+v", f)
+			}
+		}
+	}
+	if got, want := short(d.Finish(50*time.Second)), "conf urgency:caller:1:0, retr otp_request:caller:2:0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := d.Finish(51 * time.Second); got != nil {
+		t.Errorf("a second time: %s", short(got))
 	}
 }
 

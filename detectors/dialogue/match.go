@@ -101,8 +101,9 @@ func (d *Detector) isAnswer(m phrase.Match) bool {
 type verdict uint8
 
 const (
-	never verdict = iota
-	early         // what has to come before may still turn out to have
+	never  verdict = iota
+	atLast         // only the end of the call will tell
+	early          // what has to come before may still turn out to have
 	fits
 )
 
@@ -134,14 +135,14 @@ func (d *Detector) conditions(p *phrase.Pattern, side audio.Leg, at span, turn i
 	if p.FirstSeconds > 0 && at.start.Seconds() > p.FirstSeconds {
 		return never
 	}
-	if p.LastSeconds > 0 {
-		return never // a call's end is not known while it lasts
-	}
 	if p.After != nil && !d.follows(p.After, side, at, turn, provisional) {
 		return early
 	}
 	if p.Count != nil && !d.counts(p, side, at, turn, provisional) {
 		return never
+	}
+	if p.LastSeconds > 0 {
+		return atLast
 	}
 	return fits
 }

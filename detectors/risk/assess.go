@@ -13,6 +13,13 @@ import (
 type Sign struct {
 	Finding detectors.Finding
 	First   time.Duration // media clock
+
+	kind kind // set by NewSign: looking it up costs more than all the rest
+}
+
+// NewSign returns the sign of a finding that was first reported at a time.
+func NewSign(f detectors.Finding, first time.Duration) Sign {
+	return Sign{Finding: f, First: first, kind: kindOf(f)}
 }
 
 // Contribution is one finding's share of a score.
@@ -72,7 +79,7 @@ type share struct {
 }
 
 // Assess scores signs at a time of the media clock. It is a pure function: the
-// same signs in the same order give the same assessment. Muted and retracted
+// same signs, made by [NewSign], in the same order give the same assessment. Muted and retracted
 // findings count nothing.
 func Assess(cfg Config, signs []Sign, at time.Duration) Assessment {
 	shares := weigh(cfg, signs, at)
@@ -122,7 +129,7 @@ func weigh(cfg Config, signs []Sign, at time.Duration) []share {
 		if f.Muted != "" || f.State == detectors.Retracted || !(f.Weight > 0) {
 			continue
 		}
-		sh := share{sign: i, kind: kindOf(f), tactic: f.Tactic, raw: f.Weight}
+		sh := share{sign: i, kind: s.kind, tactic: f.Tactic, raw: f.Weight}
 		sh.why = fmt.Sprintf("%s: %.4g points", f.Stage, f.Weight)
 		if f.Confidence < cfg.SureFrom {
 			sh.raw *= 0.5 + 0.5*max(f.Confidence, 0)/cfg.SureFrom

@@ -1,6 +1,8 @@
 package risk
 
 import (
+	"math"
+	"slices"
 	"time"
 
 	"github.com/callwarden/callwarden/detectors"
@@ -15,9 +17,10 @@ type Advice struct {
 // zero Advice.
 type Adviser func(tactic string, level Level) Advice
 
-// maxSigns bounds what a meter remembers. With repetition counting half each
-// time, the tenth finding of a tactic is worth nothing already.
-const maxSigns = 200
+// maxSigns bounds what a meter remembers; what adds least to the score goes
+// first. With repetition counting half each time, the tenth finding of a tactic
+// is worth nothing already.
+const maxSigns = 100
 
 // Meter holds the risk of one call. It is used by one goroutine.
 type Meter struct {
@@ -84,8 +87,10 @@ func (m *Meter) put(f detectors.Finding) {
 	gone := f.Muted != "" || f.State == detectors.Retracted
 	for i := range m.signs {
 		if m.signs[i].Finding.ID == f.ID {
-			if m.signs[i].Finding = f; gone {
-				m.signs = append(m.signs[:i], m.signs[i+1:]...)
+			if gone {
+				m.signs = slices.Delete(m.signs, i, i+1)
+			} else {
+				m.signs[i] = NewSign(f, m.signs[i].First)
 			}
 			return
 		}
@@ -94,9 +99,29 @@ func (m *Meter) put(f detectors.Finding) {
 		return
 	}
 	if len(m.signs) == maxSigns {
-		m.signs = append(m.signs[:0], m.signs[1:]...)
+		m.forgetLeast()
 	}
-	m.signs = append(m.signs, Sign{Finding: f, First: m.at})
+	m.signs = append(m.signs, NewSign(f, m.at))
+}
+
+// forgetLeast drops the oldest sign that adds nothing, or else the one that
+// adds least.
+func (m *Meter) forgetLeast() {
+	adds := func(s Sign) float64 {
+		for _, c := range m.now.Contributions {
+			if c.FindingID == s.Finding.ID {
+				return math.Abs(c.Points)
+			}
+		}
+		return 0
+	}
+	least := 0
+	for i, s := range m.signs {
+		if adds(s) < adds(m.signs[least]) {
+			least = i
+		}
+	}
+	m.signs = slices.Delete(m.signs, least, least+1)
 }
 
 // advice asks for the strongest tactic of the furthest kind first: what to do

@@ -102,14 +102,14 @@ func TestMutedFindingsCountNothing(t *testing.T) {
 func TestScoreFadesButComplianceStays(t *testing.T) {
 	cfg := DefaultConfig()
 	later := cfg.Hold + cfg.HalfLife
-	asked := Assess(cfg, []Sign{{Finding: sign("a", "otp_request", 6)}}, later)
+	asked := Assess(cfg, []Sign{NewSign(sign("a", "otp_request", 6), 0)}, later)
 	if asked.Score != 3 {
 		t.Errorf("ask after one half-life: %v, want 3", asked.Score)
 	}
-	if held := Assess(cfg, []Sign{{Finding: sign("a", "otp_request", 6)}}, cfg.Hold); held.Score != 6 {
+	if held := Assess(cfg, []Sign{NewSign(sign("a", "otp_request", 6), 0)}, cfg.Hold); held.Score != 6 {
 		t.Errorf("ask within the hold: %v, want 6", held.Score)
 	}
-	gave := Assess(cfg, []Sign{{Finding: sign("a", "otp_readback", 8)}}, 100*later)
+	gave := Assess(cfg, []Sign{NewSign(sign("a", "otp_readback", 8), 0)}, 100*later)
 	if gave.Score != 8 {
 		t.Errorf("compliance much later: %v, want 8", gave.Score)
 	}
@@ -120,7 +120,7 @@ func TestUnsureWordsCountLess(t *testing.T) {
 	f := sign("a", "otp_request", 6)
 	for _, tt := range []struct{ confidence, want float64 }{{1, 6}, {0.7, 6}, {0.35, 4.5}, {0, 3}, {-1, 3}} {
 		f.Confidence = tt.confidence
-		if got := Assess(cfg, []Sign{{Finding: f}}, 0).Score; got != tt.want {
+		if got := Assess(cfg, []Sign{NewSign(f, 0)}, 0).Score; got != tt.want {
 			t.Errorf("confidence %v: %v, want %v", tt.confidence, got, tt.want)
 		}
 	}
@@ -233,18 +233,23 @@ func TestContributionsSumToTheScore(t *testing.T) {
 
 func TestMeterStaysSmallInALongCall(t *testing.T) {
 	m := NewMeter(DefaultConfig())
-	for i := range 5000 {
-		m.Observe(sign(fmt.Sprint(i), "lure_charge", 2), time.Duration(i)*time.Second)
+	m.Observe(sign("ask", "otp_request", 6), 0)
+	for i := range 1000 {
+		m.Observe(sign(fmt.Sprint(i), "lure_charge", 2), time.Duration(i)*time.Millisecond)
 	}
 	if len(m.signs) > maxSigns {
 		t.Errorf("%d signs are kept", len(m.signs))
 	}
+	if c := m.Contributions()[0]; c.FindingID != "ask" || c.Points != 6 {
+		t.Errorf("the ask is forgotten: %+v", c)
+	}
 }
 
+// A call with as many findings as a meter keeps.
 func BenchmarkObserve(b *testing.B) {
 	tactics := detectors.Tactics()
 	m := NewMeter(DefaultConfig())
-	for i := range 40 {
+	for i := range maxSigns {
 		m.Observe(sign(fmt.Sprint(i), tactics[i%len(tactics)].Name, 2), time.Duration(i)*time.Second)
 	}
 	f := sign("7", "otp_request", 6)
