@@ -117,7 +117,12 @@ func (r *replay) run(ctx context.Context) (err error) {
 	sinks := []sink.Sink{tally}
 	var reports *reportsink.Sink
 	if r.outDir != "" {
-		if reports, err = reportsink.New(reportsink.Config{Dir: r.outDir, Unmasked: r.judge.unmasked}); err != nil {
+		levels := risk.DefaultConfig()
+		reports, err = reportsink.New(reportsink.Config{
+			Dir: r.outDir, Unmasked: r.judge.unmasked,
+			Thresholds: reportsink.Thresholds{Notice: levels.Notice, Warning: levels.Warning, Critical: levels.Critical},
+		})
+		if err != nil {
 			return errors.Join(err, closeSink(nats, r.deliver))
 		}
 		sinks = append(sinks, reports, newEventFiles(r.outDir, jsonsink.Config{Transcripts: r.transcript}))
