@@ -51,7 +51,7 @@ func writing(name, dir string, err error) error {
 		return nil
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return &Error{name, ErrNoSpace, noSpaceFix(dir), err}
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
 		return &Error{name, ErrNoAccess, "make " + dir + " a folder that you can write, or set CALLWARDEN_DATA to one", err}
 	}
 	return fmt.Errorf("installing %s: %w", name, err)
