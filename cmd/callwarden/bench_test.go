@@ -52,7 +52,7 @@ func BenchmarkReplay(b *testing.B) {
 	var heard atomic.Int64 // nanoseconds of calls
 	var allCPU, wall time.Duration
 	for b.Loop() {
-		nats, server, err := (&natsFlags{}).open(log, true)
+		nats, server, err := (&natsFlags{}).open(context.Background(), log, true)
 		if err != nil {
 			b.Fatal(err)
 		}

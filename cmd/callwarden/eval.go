@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -176,8 +177,18 @@ func (e *evaluation) conclude(r eval.Results, before *eval.Results, reqs []eval.
 		table = e.err
 	}
 	printSummary(table, r)
+	var against *eval.Comparison
 	if before != nil {
-		printComparison(table, eval.Compare(*before, r))
+		c := eval.Compare(*before, r)
+		against = &c
+		printComparison(table, c)
+	}
+	if e.reportDir != "" {
+		if err := eval.WriteReport(e.reportDir, r, against); err != nil {
+			note(fmt.Errorf("writing report: %w", err))
+		} else {
+			fmt.Fprintf(table, "\nreport in %s\n", filepath.Join(e.reportDir, eval.ReportName))
+		}
 	}
 	for _, row := range r.Items {
 		if row.Error != "" {

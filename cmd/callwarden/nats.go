@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -36,26 +38,35 @@ func (f *natsFlags) connection() natssink.Connection {
 	}
 }
 
-// open starts the embedded server unless a URL is given, and a sink on it.
-// stop shuts the server down; call it after the sink is closed.
-func (f *natsFlags) open(log *slog.Logger, transcripts bool) (s *natssink.Sink, server *natssink.Server, err error) {
+// open starts the embedded server unless a URL is given, and a sink on it. The
+// caller closes the sink, then shuts down the server, which is nil for a URL.
+// The embedded server is ready when open returns; one at a URL may be away and
+// come later.
+func (f *natsFlags) open(ctx context.Context, log *slog.Logger, transcripts bool) (*natssink.Sink, *natssink.Server, error) {
 	cfg := natssink.DefaultConfig()
 	cfg.Connection = f.connection()
 	cfg.Transcripts = transcripts
-	if f.url == "" {
-		server, err = startNATS(f.listen, f.store, log)
-		if err != nil {
-			return nil, nil, err
+	if f.url != "" {
+		if f.listen != "" || f.store != "" {
+			return nil, nil, usagef("--nats-listen and --nats-store are of the embedded server; they cannot go with --nats %s", f.url)
 		}
-		cfg.Server = server
-	} else if f.listen != "" || f.store != "" {
-		return nil, nil, usagef("--nats-listen and --nats-store are of the embedded server; they cannot go with --nats %s", f.url)
+		s, err := natssink.New(cfg, log)
+		return s, nil, err
 	}
-	s, err = natssink.New(cfg, log)
-	if err != nil && server != nil {
-		server.Shutdown()
+	server, err := startNATS(f.listen, f.store, log)
+	if err != nil {
+		return nil, nil, err
 	}
-	return s, server, err
+	cfg.Server = server
+	s, err := natssink.New(cfg, log)
+	if err == nil {
+		if err = s.Ready(ctx); err == nil {
+			return s, server, nil
+		}
+		err = errors.Join(err, s.Close(ctx))
+	}
+	server.Shutdown()
+	return nil, nil, err
 }
 
 func startNATS(listen, store string, log *slog.Logger) (*natssink.Server, error) {

@@ -102,7 +102,7 @@ func (r *replay) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	nats, server, err := r.nats.open(log, r.transcript)
+	nats, server, err := r.nats.open(ctx, log, r.transcript)
 	if err != nil {
 		return err
 	}
