@@ -32,9 +32,8 @@ func (r *Run) Digits() string { return string(r.text[:r.Count]) }
 //
 // A word that sounds like a digit ("for", "to", "ate") counts as one only when
 // it stands directly between two digits and the whole run has three times as
-// many true single digits. On a telephone line about one digit in six is
-// misheard, so a code of six holds one or two; at three to one, "nine to five"
-// and "four for ten" stay what they are.
+// many true single digits: a code of six may hold one, and "nine to five" and
+// "four for ten" stay what they are.
 func Runs(tokens []string, dst []Run) []Run {
 	for i := 0; i < len(tokens); {
 		var r Run
@@ -103,7 +102,7 @@ func runAt(tokens []string, i int, r *Run) bool {
 }
 
 // stretchAt reads digits from token i on and adds them to r. It returns how
-// many of the elements were single digits or numerals. With ok false r is
+// many of the elements were single digits. With ok false r is
 // unchanged.
 func stretchAt(tokens []string, i int, r *Run) (singles int, ok bool) {
 	begin := r.Count
@@ -117,10 +116,8 @@ func stretchAt(tokens []string, i int, r *Run) (singles int, ok bool) {
 			r.First = i
 		}
 		ok = true
-		if n == 1 {
-			if k, _ := classify(tokens[j]); k != teen && k != tens && k != scale {
-				singles++
-			}
+		if n == 1 && hasDigit(tokens[j]) {
+			singles++
 		}
 		copy(r.text[r.Count:], buf[:d])
 		r.Count += d
