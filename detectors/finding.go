@@ -17,6 +17,12 @@ type Detector interface {
 	Observe(seg transcribe.Segment) []Finding
 }
 
+// Finisher is a Detector that has more to say once a call has ended. Finish is
+// called once, after the last segment, with how far the call was heard.
+type Finisher interface {
+	Finish(at time.Duration) []Finding
+}
+
 // State is how sure the words of a finding are.
 type State uint8
 
@@ -79,7 +85,7 @@ type Finding struct {
 	// content, so that two runs over the same call agree: an id is published
 	// provisional at most once, then confirmed or retracted at most once.
 	ID     string
-	Tactic string // name in FRAUD tactics, such as "otp_request"
+	Tactic string // one of Tactics, such as "otp_request"
 	Stage  Stage
 	Leg    audio.Leg
 	// Utterance is the one in which the match ends.

@@ -160,6 +160,11 @@ func (c *chronicle) status(ctx context.Context, reason string) {
 }
 
 func (c *chronicle) end(ctx context.Context, err error) {
+	if f, ok := c.detector.(detectors.Finisher); ok {
+		for _, found := range f.Finish(c.at) {
+			c.find(ctx, found)
+		}
+	}
 	ev := &callwardenv1.CallEnded{
 		Context:  c.context,
 		Duration: duration(c.at),

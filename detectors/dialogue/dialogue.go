@@ -83,7 +83,10 @@ type Detector struct {
 	out      []detectors.Finding
 }
 
-var _ detectors.Detector = (*Detector)(nil)
+var (
+	_ detectors.Detector = (*Detector)(nil)
+	_ detectors.Finisher = (*Detector)(nil)
+)
 
 // leg is what is known of one leg.
 type leg struct {
