@@ -61,8 +61,10 @@ type Info struct {
 
 // Segment is what was said in one stretch of speech. Segments of the same leg
 // and utterance replace one another until Final ends the utterance; the next
-// has a higher number. Text is lower case with single spaces, and equals the
-// words joined where Words is not empty. Times are on the media clock, inside
+// has a higher number; a final segment without text takes back what was shown.
+// Text is lower case with single spaces, and equals the words joined where
+// Words is not empty. A session with a phrase list writes the word "…" for
+// speech between phrases that is in none. Times are on the media clock, inside
 // the audio heard so far.
 type Segment struct {
 	Leg        audio.Leg
