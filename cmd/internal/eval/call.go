@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/callwarden/callwarden/detectors/spoken"
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/filesrc"
 	"github.com/callwarden/callwarden/pipeline/source/textsrc"
@@ -136,6 +137,28 @@ func sentences(text string) []string {
 	}
 	if len(cur) > 0 {
 		out = append(out, strings.Join(cur, " "))
+	}
+	return out
+}
+
+// said are the item's words as they are written, for people to read beside
+// what was heard.
+func (it Item) said(unmasked bool) []line {
+	var out []line
+	for _, t := range it.Turns {
+		l := line{Leg: t.Role, Text: t.Text}
+		if t.Start != nil {
+			l.StartS = *t.Start
+		}
+		out = append(out, l)
+	}
+	if len(it.Turns) == 0 && it.Text != "" {
+		out = []line{{Leg: audio.Unknown.String(), Text: it.Text}}
+	}
+	for i := range out {
+		if !unmasked {
+			out[i].Text = spoken.Mask(out[i].Text)
+		}
 	}
 	return out
 }

@@ -148,8 +148,11 @@ func (r *record) time(row *Row, it Item, timed []Turn) {
 	if it.Label != Scam {
 		return
 	}
-	if i := it.Actionable; i != nil && a != nil && *i < len(timed) && timed[*i].Start != nil {
-		delay := round(max(0, a.at.Seconds()-*timed[*i].Start), 3)
+	if i := it.Actionable; i != nil && *i < len(timed) {
+		row.actionable = timed[*i].Start
+	}
+	if row.actionable != nil && a != nil {
+		delay := round(max(0, a.at.Seconds()-*row.actionable), 3)
 		row.DelayS = &delay
 	}
 	for _, t := range timed {

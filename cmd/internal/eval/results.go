@@ -113,9 +113,12 @@ type Row struct {
 
 	labelled bool // Expected is known, be it empty
 	heard    []line
+	said     []line   // as the manifest has it, where that is not what was heard
 	why      []reason // of the highest level
-	skipped  bool
-	undone   bool // the run ended before it was heard
+	// actionable is when the first actionable turn begins, in seconds.
+	actionable *float64
+	skipped    bool
+	undone     bool // the run ended before it was heard
 }
 
 // Found is one finding of an item.

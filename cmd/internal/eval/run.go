@@ -117,6 +117,8 @@ func measure(ctx context.Context, cfg Config, it Item, ears func(script.Transcri
 		err     error
 	)
 	switch {
+	case ctx.Err() != nil:
+		return failed(ctx.Err())
 	case cfg.Mode == Audio && it.Audio != "":
 		call, closeIt, err = it.audioCall(cfg.Open)
 	case cfg.Mode == Text && it.hasWords():
@@ -148,6 +150,7 @@ func measure(ctx context.Context, cfg Config, it Item, ears func(script.Transcri
 	}
 	row := rec.row(it, timed, cfg.Unmasked)
 	if cfg.Mode == Audio {
+		row.said = it.said(cfg.Unmasked)
 		row.WER = rec.wordErrors(it, call.Legs)
 		if it.Digits != "" {
 			heard := rec.digits()
