@@ -43,9 +43,19 @@ func newEval(a *app) *cobra.Command {
 		Use:   "eval MANIFEST.jsonl…",
 		Short: "Measure recall, precision and time to alert on a labelled corpus",
 		Long: `Measures callwarden on labelled calls: which frauds it finds, how early, and which
-honest calls it disturbs. A manifest is JSON lines of recordings or of the words
-of calls, with labels. In audio mode recordings are heard; in text mode the
-written words are judged as if a recogniser had heard them without a mistake.`,
+honest calls it disturbs. In audio mode recordings are heard; in text mode the
+written words are judged as if a recogniser had heard them without a mistake.
+
+A manifest is JSON lines, each a call:
+  id                     unique
+  audio, channels        recording, beside the manifest or in a folder above; the
+                         role of each channel: caller, callee, agent, customer, …
+  turns                  [{role, text, start, end, tactics}], times in seconds or none
+  text                   one side's words, or what is said in the recording
+  label                  scam, scam_hook (an opening: a notice is enough), benign, unclear
+  tactics                those present; where turns have them, theirs count
+  first_actionable_turn  counted from 0; time to alert begins with it
+  digits                 a spoken code that should be heard`,
 		Example: `  callwarden eval corpus/manifest.jsonl
   callwarden eval calls.jsonl --mode text --out results.json --report report/
   callwarden eval calls.jsonl --against yesterday.json
@@ -119,7 +129,10 @@ func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
 		defer func() { err = errors.Join(err, cfg.Engine.Close()) }()
 		cfg.Open = filesrcOpen(&e.hear)
 	}
-	bar := newEvalBar(e.err, len(items))
+	bar := &evalBar{}
+	if _, lines := terminal(e.out); !e.asJSON || !lines { // lines and bars would tear each other
+		bar = newEvalBar(e.err, len(items))
+	}
 	cfg.Done = bar.done
 	if e.asJSON {
 		enc := json.NewEncoder(e.out)
@@ -316,6 +329,7 @@ func newEvalBar(w io.Writer, items int) *evalBar {
 		return b
 	}
 	b.bars = newBars(w, width)
+	b.bars.Style().Visibility.ETA = true
 	b.track = &progress.Tracker{Message: "items", Total: int64(items)}
 	b.bars.AppendTracker(b.track)
 	go b.bars.Render() // ends with close, which waits for it
