@@ -21,7 +21,7 @@ const (
 	riskHeight = 100
 	columns    = 900 // of a waveform: a little finer than a wide page shows
 	minBand    = 3   // of chartWidth: what can still be seen and hit
-	flagRoom   = 3.4 // percent of the width between flags in one row
+	flagRoom   = 5.8 // percent of the width between flags in one row: a flag on a phone
 	flagRows   = 4
 )
 
@@ -89,7 +89,7 @@ type stretch struct {
 	Class, Name string
 	Left, Width template.CSS
 	Title       string
-	Wide        bool // has room for its name
+	Wide, Roomy bool // has room for its name: on a wide page, on any
 }
 
 type tick struct {
@@ -131,7 +131,8 @@ func newChart(r Report, f *facts, findings []*finding, legs []callwardenv1.Leg) 
 }
 
 // loudness is the peak that fills a lane: one that all but the loudest
-// hundredth of the call stay below, so that one click does not flatten it.
+// hundredth of the call stay below, so that one click does not flatten it, and
+// line noise alone stays small.
 func loudness(waves []Waveform) float64 {
 	var all []int16
 	for _, w := range waves {
@@ -145,7 +146,7 @@ func loudness(waves []Waveform) float64 {
 		return 1
 	}
 	slices.Sort(all)
-	return float64(max(all[len(all)*99/100], 400))
+	return float64(max(all[len(all)*99/100], 2000))
 }
 
 func newLane(a axis, leg callwardenv1.Leg, waves []Waveform, loudest float64, findings []*finding, statuses []*callwardenv1.CallStatus) lane {
@@ -247,7 +248,7 @@ func (c *chart) flags(a axis, findings []*finding) {
 // risk draws the score as it was told: it stands from one event to the next.
 func (c *chart) risk(a axis, f *facts, t Thresholds) {
 	_, top := f.peak()
-	top = max(1.12*max(top, t.Critical, t.Warning, t.Notice), 1)
+	top = max(1.12*top, 1.3*max(t.Critical, t.Warning, t.Notice), 1)
 	y := func(score float64) float64 { return riskHeight * (1 - min(max(score/top, 0), 1)) }
 	for _, l := range []struct {
 		at    float64
@@ -271,7 +272,7 @@ func (c *chart) risk(a axis, f *facts, t Thresholds) {
 	for _, s := range samples {
 		stand(s.at)
 		line += "V" + num(y(s.score))
-		steps += fmt.Sprintf(";%d:%s", s.at.Milliseconds(), points(s.score))
+		steps += fmt.Sprintf(";%d:%s", s.at.Milliseconds(), num(s.score))
 		now = s
 	}
 	stand(a.total)
@@ -290,7 +291,7 @@ func (c *chart) strip(a axis, f *facts) {
 	until := func(to time.Duration) {
 		if to > from {
 			c.Strip = append(c.Strip, stretch{word.Class, word.Name, a.left(from), a.width(from, to),
-				word.Name + " from " + fineClock(from) + " to " + fineClock(to), a.wide(from, to, 0.09)})
+				word.Name + " from " + fineClock(from) + " to " + fineClock(to), a.wide(from, to, 0.09), a.wide(from, to, 0.25)})
 		}
 	}
 	for _, l := range f.levels {

@@ -17,6 +17,7 @@ const (
 	maxFindings = 2_000
 	maxLevels   = 1_000
 	maxStatuses = 1_000
+	maxScores   = 3 * maxFindings
 )
 
 // facts are the events of one call, folded: a segment replaces the one before
@@ -74,7 +75,7 @@ func (f *facts) add(ev sink.Event) error {
 	case *callwardenv1.RiskFinding:
 		f.finding(d)
 	case *callwardenv1.RiskLevel:
-		f.scores = append(f.scores, sample{d.GetAt().AsDuration(), d.GetScore(), d.GetLevel()})
+		f.score(sample{d.GetAt().AsDuration(), d.GetScore(), d.GetLevel()})
 		if len(f.levels) < maxLevels {
 			f.levels = append(f.levels, d)
 		}
@@ -125,7 +126,14 @@ func (f *facts) finding(d *callwardenv1.RiskFinding) {
 		f.byID[found.GetId()] = h
 	}
 	h.last, h.settled, h.points = found, at, max(h.points, found.GetPoints())
-	f.scores = append(f.scores, sample{at, d.GetScore(), d.GetLevel()})
+	f.score(sample{at, d.GetScore(), d.GetLevel()})
+}
+
+func (f *facts) score(s sample) {
+	if len(f.scores) == maxScores { // the last stands for those after it
+		f.scores = f.scores[:maxScores-1]
+	}
+	f.scores = append(f.scores, s)
 }
 
 // duration is how long the call is known to have been.

@@ -242,8 +242,12 @@ func (f *facts) advice(level levelWord) *callwardenv1.Advice {
 			best = l
 		}
 	}
-	if best != nil && level.Class != unheardWord.Class {
+	switch {
+	case level.Class == unheardWord.Class:
+	case best != nil:
 		return best.GetAdvice()
+	case level.Class == "none" && len(f.segments)+len(f.findings) == 0:
+		return &callwardenv1.Advice{Text: "No words were recognised in this call, so there is nothing to judge.", Language: "en"}
 	}
 	return &callwardenv1.Advice{Text: ownAdvice(level), Language: "en"}
 }
@@ -302,9 +306,9 @@ func banners(f *facts, total time.Duration) []banner {
 	}
 	switch h := f.hearing(); {
 	case h.unheard:
-		out = append(out, banner{"bad", "Nothing was heard", cmp.Or(sentence(h.reason), "No audio of this call reached the recogniser.")})
+		out = append(out, banner{"bad", "Nothing was heard", cmp.Or(h.told(), "No audio of this call reached the recogniser.")})
 	case h.partly:
-		out = append(out, banner{"bad", "Not everything was heard", cmp.Or(sentence(h.reason), "Some audio of this call did not reach the recogniser. The table at the end says how much.")})
+		out = append(out, banner{"bad", "Not everything was heard", cmp.Or(h.told(), "Some audio of this call did not reach the recogniser.")})
 	}
 	switch reason := f.ended.GetReason(); {
 	case f.ended == nil:
@@ -322,6 +326,30 @@ func banners(f *facts, total time.Duration) []banner {
 			fmt.Sprintf("%s and %s more than a page holds are in the events only.", count(n.segments, "turn", "turns"), count(n.findings, "finding", "findings"))})
 	}
 	return out
+}
+
+// told is what was lost, why, and of which leg.
+func (h hearing) told() string {
+	var out []string
+	if h.reason != "" {
+		out = append(out, sentence(h.reason))
+	}
+	for _, l := range h.legs {
+		var what []string
+		if bad(l.GetHearing()) {
+			what = append(what, hearingWord(l.GetHearing()))
+		}
+		if d := l.GetDropped().AsDuration(); d > 0 {
+			what = append(what, span(d)+" lost of "+span(d+l.GetHeard().AsDuration()))
+		}
+		if l.GetReason() != "" && l.GetReason() != h.reason {
+			what = append(what, l.GetReason())
+		}
+		if len(what) > 0 {
+			out = append(out, sentence(who(l.GetLeg())+": "+strings.Join(what, ", ")))
+		}
+	}
+	return strings.Join(out, " ")
 }
 
 // sentence makes one out of an error text.

@@ -14,16 +14,6 @@
     });
   });
 
-  // Print everything, also what is folded.
-  var folded = [];
-  addEventListener("beforeprint", function () {
-    folded = all("details:not([open])");
-    folded.forEach(function (d) { d.open = true; });
-  });
-  addEventListener("afterprint", function () {
-    folded.forEach(function (d) { d.open = false; });
-  });
-
   // A jump to a turn that is filtered away brings it back.
   addEventListener("hashchange", function () {
     var to = doc.getElementById(location.hash.slice(1)), only = doc.getElementById("only-marked");

@@ -31,8 +31,8 @@ type Config struct {
 
 // Sink writes one page per call when the call ends, and the index when it is
 // closed. Its methods may be called from any goroutine. A call in flight costs
-// some 20 bytes per word and a megabyte per leg and hour at most; a finished
-// one only its line in the index.
+// its final segments and half a megabyte per leg at most, a finished one only
+// its line in the index.
 type Sink struct {
 	cfg Config
 
@@ -50,7 +50,7 @@ type callKey struct{ tenant, call string }
 type call struct {
 	mu       sync.Mutex
 	facts    facts
-	drawings []*drawing
+	drawings []*audio.Envelope
 }
 
 var _ sink.Sink = (*Sink)(nil)
@@ -93,9 +93,10 @@ func fileName(s string) string {
 }
 
 // Draw returns r as it is, and draws the waveform of the call's page from what
-// is read through it. It must be called before the call starts.
+// is read through it. It is called before the call starts; reading must be
+// over when the call ends or the sink is closed.
 func (s *Sink) Draw(tenant, call string, r audio.Reader) audio.Reader {
-	d := &drawing{r: r}
+	d := audio.NewEnvelope(r, drawStep, drawPeaks)
 	c := s.call(callKey{tenant, call})
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,7 +157,7 @@ func (s *Sink) over(k callKey) bool {
 func (s *Sink) finish(k callKey, c *call) error {
 	r := Report{Tenant: k.tenant, Call: k.call, Thresholds: s.cfg.Thresholds, Unmasked: s.cfg.Unmasked}
 	for _, d := range c.drawings {
-		r.Waveforms = append(r.Waveforms, d.waveforms()...)
+		r.Waveforms = append(r.Waveforms, waveforms(d)...)
 	}
 	folder := Folder(k.tenant, k.call)
 	if err := os.MkdirAll(filepath.Join(s.cfg.Dir, folder), 0o777); err != nil {

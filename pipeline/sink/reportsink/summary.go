@@ -61,7 +61,7 @@ func summarise(r Report, f *facts) Summary {
 	}
 	s.alert, s.alerted = f.reached(callwardenv1.Level_LEVEL_WARNING)
 	s.Chips = chips(f)
-	s.Spark = spark(f, s.duration)
+	s.Spark = spark(f, s.duration, r.Thresholds)
 	return s
 }
 
@@ -89,14 +89,14 @@ func chips(f *facts) []chip {
 	return out
 }
 
-// spark is the score over the call in a box of 100 by 20.
-func spark(f *facts, total time.Duration) string {
+// spark is the score over the call in a box of 100 by 20, of which the highest
+// threshold takes two thirds, so that calls compare.
+func spark(f *facts, total time.Duration, t Thresholds) string {
 	if len(f.scores) == 0 || total <= 0 {
 		return ""
 	}
-	const full = 100 // the same for all calls, so that they compare
 	_, highest := f.peak()
-	scale := 18 / max(highest, full)
+	scale := 18 / max(highest, 1.5*max(t.Notice, t.Warning, t.Critical), 1)
 	var b strings.Builder
 	b.WriteString("M0 19")
 	for _, s := range f.scores {

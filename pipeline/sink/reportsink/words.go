@@ -19,9 +19,9 @@ func clock(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// fineClock is clock to the tenth of a second, rounded down.
+// fineClock is clock to the nearest tenth of a second.
 func fineClock(d time.Duration) string {
-	d = max(d, 0)
+	d = max(d, 0).Round(100 * time.Millisecond)
 	return fmt.Sprintf("%s.%d", clock(d), d%time.Second/(100*time.Millisecond))
 }
 
@@ -49,7 +49,11 @@ func machineTime(d time.Duration) string {
 
 // points is a score: one decimal where it is not whole.
 func points(p float64) string {
-	return strings.TrimSuffix(strconv.FormatFloat(p, 'f', 1, 64), ".0")
+	s := strings.TrimSuffix(strconv.FormatFloat(p, 'f', 1, 64), ".0")
+	if s == "-0" {
+		return "0"
+	}
+	return strings.Replace(s, "-", "−", 1)
 }
 
 func percent(p float64) string { return strconv.FormatFloat(100*p, 'f', 0, 64) + " %" }
@@ -103,7 +107,7 @@ func levelOf(l callwardenv1.Level) levelWord {
 	case callwardenv1.Level_LEVEL_WARNING:
 		return levelWord{"warning", "Warning", "A fraud is likely."}
 	case callwardenv1.Level_LEVEL_CRITICAL:
-		return levelWord{"critical", "Critical", "The other side is giving it away."}
+		return levelWord{"critical", "Critical", "This goes the way of a fraud: act now."}
 	}
 	return levelWord{"none", "No sign", "Nothing that points to a fraud was heard."}
 }
