@@ -213,7 +213,12 @@ func newBars(w io.Writer, width int) progress.Writer {
 	bars.SetTrackerLength(max(10, min(30, width/4)))
 	bars.SetMessageLength(max(10, min(40, width/3)))
 	bars.SetUpdateFrequency(200 * time.Millisecond)
+	bars.SetTrackerPosition(progress.PositionRight)
 	bars.SetStyle(progress.StyleBlocks)
+	bars.Style().Options.TimeInProgressPrecision = time.Second
+	bars.Style().Options.TimeDonePrecision = time.Second
+	bars.Style().Options.Separator = "  "
+	bars.Style().Options.DoneString = "done"
 	bars.Style().Visibility.Speed = false
 	return bars
 }
