@@ -1,0 +1,220 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/callwarden/callwarden/transcribe"
+	"github.com/callwarden/callwarden/transcribe/audio"
+	"github.com/callwarden/callwarden/transcribe/script"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// engine is a recogniser whose sessions do what the test says.
+type engine struct {
+	native bool
+	write  func(session, frame int, f audio.Frame) ([]transcribe.Segment, error)
+	opens  atomic.Int32
+}
+
+func (e *engine) Open(context.Context, transcribe.Options) (transcribe.Session, error) {
+	return &session{e: e, n: int(e.opens.Add(1))}, nil
+}
+
+func (e *engine) Info() transcribe.Info {
+	return transcribe.Info{Backend: "test", RateHz: 8000, Native: e.native}
+}
+func (e *engine) Close() error { return nil }
+
+type session struct {
+	e      *engine
+	n      int
+	frames int
+}
+
+func (s *session) Write(_ context.Context, f audio.Frame) ([]transcribe.Segment, error) {
+	s.frames++
+	return s.e.write(s.n, s.frames, f)
+}
+func (s *session) Finish(context.Context) ([]transcribe.Segment, error) { return nil, nil }
+func (s *session) Close() error                                         { return nil }
+
+func open(t *testing.T, e transcribe.Engine) *Leg {
+	t.Helper()
+	l, err := New(e, DefaultConfig(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := l.Open(context.Background(), "call", audio.Caller)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+func frame(n int) audio.Frame {
+	return audio.Frame{Leg: audio.Caller, Start: time.Duration(n) * 100 * time.Millisecond, Rate: 8000, PCM: make([]int16, 800)}
+}
+
+// What a dead session had understood stays, and the next one's utterances are
+// new ones.
+func TestReopenedSessionLosesNoWordsAndCountsOn(t *testing.T) {
+	e := &engine{}
+	e.write = func(session, n int, f audio.Frame) ([]transcribe.Segment, error) {
+		if session == 1 && n == 3 {
+			return nil, errors.New("crashed")
+		}
+		return []transcribe.Segment{{Leg: f.Leg, Utterance: 0, Text: "read me", End: f.End()}}, nil
+	}
+	g := open(t, e)
+	var all []transcribe.Segment
+	for i := range 6 {
+		segs, err := g.Hear(context.Background(), frame(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, segs...)
+	}
+	if e.opens.Load() != 2 {
+		t.Fatalf("opened %d sessions, want 2", e.opens.Load())
+	}
+	var settled bool
+	for _, s := range all {
+		switch {
+		case s.Final:
+			settled = true
+			if s.Utterance != 0 || s.Text != "read me" {
+				t.Errorf("settled as %+v", s)
+			}
+		case settled && s.Utterance != 1:
+			t.Errorf("after the reopening utterance %d, want 1", s.Utterance)
+		}
+	}
+	if !settled {
+		t.Error("the unfinished words were lost with the session")
+	}
+}
+
+func TestSecondFailureIsTheCallers(t *testing.T) {
+	e := &engine{}
+	crash := errors.New("crashed")
+	e.write = func(int, int, audio.Frame) ([]transcribe.Segment, error) { return nil, crash }
+	g := open(t, e)
+	var err error
+	for i := 0; i < 10 && err == nil; i++ {
+		_, err = g.Hear(context.Background(), frame(i))
+	}
+	if !errors.Is(err, crash) || !strings.Contains(err.Error(), "again") {
+		t.Errorf("got %v, want the second crash", err)
+	}
+}
+
+// A leg that sends nothing hears just enough silence for its last words to
+// become final.
+func TestTimeThatPassesEndsTheUtteranceButIsNotDecoded(t *testing.T) {
+	e := &engine{}
+	var heard time.Duration
+	e.write = func(_, _ int, f audio.Frame) ([]transcribe.Segment, error) {
+		heard += f.End() - f.Start
+		return nil, nil
+	}
+	g := open(t, e)
+	if _, err := g.Hear(context.Background(), frame(0)); err != nil {
+		t.Fatal(err)
+	}
+	for s := 1; s <= 3600; s++ {
+		mark := audio.Frame{Leg: audio.Caller, Start: time.Duration(s) * time.Second, Rate: 8000}
+		if _, err := g.Hear(context.Background(), mark); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if heard < time.Second || heard > maxPad+time.Second {
+		t.Errorf("an hour of nothing had %v decoded, want about %v", heard, maxPad)
+	}
+}
+
+func TestOnlyOneNativeDecodePerCore(t *testing.T) {
+	e := &engine{native: true}
+	var running, most atomic.Int32
+	e.write = func(int, int, audio.Frame) ([]transcribe.Segment, error) {
+		n := running.Add(1)
+		for {
+			m := most.Load()
+			if n <= m || most.CompareAndSwap(m, n) {
+				break
+			}
+		}
+		runtime.Gosched()
+		running.Add(-1)
+		return nil, nil
+	}
+	l, err := New(e, DefaultConfig(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			g, err := l.Open(context.Background(), "call", audio.Caller)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer g.Close()
+			for i := range 20 {
+				if _, err := g.Hear(context.Background(), frame(i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got, limit := int(most.Load()), runtime.GOMAXPROCS(0); got > limit || got < 1 {
+		t.Errorf("%d decodes at once on %d cores", got, limit)
+	}
+}
+
+func TestWordsAreHeardAtTheirTimeOnTheMediaClock(t *testing.T) {
+	tr, err := script.Parse(strings.NewReader("1.0 2.0 caller final read me the code"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := open(t, script.New(func(string) (script.Transcript, error) { return tr, nil }))
+	for i := range 40 {
+		segs, err := g.Hear(context.Background(), frame(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range segs {
+			if s.Start != time.Second || s.End != 2*time.Second || s.Leg != audio.Caller {
+				t.Errorf("heard %+v", s)
+			}
+			if at := frame(i).End(); at < 2*time.Second || at > 2200*time.Millisecond {
+				t.Errorf("heard at %v, said until 2s", at)
+			}
+			return
+		}
+	}
+	t.Error("nothing was heard")
+}
+
+func TestConfigNamesKeyAndRule(t *testing.T) {
+	if _, err := New(&engine{}, Config{Mode: "half"}, nil); err == nil || !strings.Contains(err.Error(), `listen.mode: "half"`) {
+		t.Errorf("error %v does not name the key", err)
+	}
+}
