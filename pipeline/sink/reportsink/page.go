@@ -38,7 +38,7 @@ func policy() string {
 
 // page is a report as the template wants it.
 type page struct {
-	Summary
+	summary
 	Mono     bool
 	Advice   *callwardenv1.Advice
 	Figures  []figure
@@ -153,7 +153,7 @@ type contribution struct {
 }
 
 func newPage(r Report, f *facts) *page {
-	p := &page{Summary: summarise(r, f), Unmasked: r.Unmasked}
+	p := &page{summary: summarise(r, f), Unmasked: r.Unmasked}
 	legs := f.legs(r.Waveforms)
 	p.Mono = len(legs) == 1
 	byID := make(map[string]*finding)

@@ -34,7 +34,7 @@ var palette = []shade{
 	{"k-lure", "#3f55b0", "#9db2f7"},
 	{"k-remote", "#0a6a7c", "#58c5d8"},
 	{"k-card", "#a31b6b", "#f291c6"},
-	{"k-code", "#ad4206", "#f6a067"},
+	{"k-code", "#a63e04", "#f6a067"},
 	{"k-money", "#756000", "#d8c04f"},
 	{"k-pressure", "#7040bd", "#c3a6f8"},
 	{"k-guard", "#27713a", "#82d092"},

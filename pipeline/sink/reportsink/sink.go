@@ -38,9 +38,9 @@ type Sink struct {
 
 	mu       sync.Mutex
 	calls    map[callKey]*call
-	done     []Summary
+	done     []summary
 	place    map[callKey]int // in done
-	failures []Failure
+	failures []failure
 	closed   bool
 }
 
@@ -95,9 +95,9 @@ func fileName(s string) string {
 // Draw returns r as it is, and draws the waveform of the call's page from what
 // is read through it. It is called before the call starts; reading must be
 // over when the call ends or the sink is closed.
-func (s *Sink) Draw(tenant, call string, r audio.Reader) audio.Reader {
+func (s *Sink) Draw(tenant, callID string, r audio.Reader) audio.Reader {
 	d := audio.NewEnvelope(r, drawStep, drawPeaks)
-	c := s.call(callKey{tenant, call})
+	c := s.call(callKey{tenant, callID})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drawings = append(c.drawings, d)
@@ -108,7 +108,7 @@ func (s *Sink) Draw(tenant, call string, r audio.Reader) audio.Reader {
 func (s *Sink) Failed(name, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failures = append(s.failures, Failure{name, reason})
+	s.failures = append(s.failures, failure{name, reason})
 }
 
 func (s *Sink) call(k callKey) *call {
@@ -127,7 +127,7 @@ func (s *Sink) call(k callKey) *call {
 // wrapping ErrOver that the event is not in the page.
 func (s *Sink) Publish(_ context.Context, ev sink.Event) error {
 	k := callKey{ev.Tenant, ev.Call}
-	if _, starts := ev.Data.(*callwardenv1.CallStarted); !starts && s.over(k) {
+	if _, starts := ev.Data.(*callwardenv1.CallStarted); s.over(k, starts) {
 		return fmt.Errorf("event %s of call %s: %w", ev.Type, ev.Call, ErrOver)
 	}
 	c := s.call(k)
@@ -145,12 +145,12 @@ func (s *Sink) Publish(_ context.Context, ev sink.Event) error {
 	return s.finish(k, c)
 }
 
-// over says whether the call has its page and has not started again.
-func (s *Sink) over(k callKey) bool {
+// over says whether the call has its page and does not start again.
+func (s *Sink) over(k callKey, starts bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, done := s.place[k]
-	return s.closed || done && s.calls[k] == nil
+	return s.closed || done && !starts && s.calls[k] == nil
 }
 
 // finish writes the page of a call and remembers its line.
@@ -201,7 +201,7 @@ func (s *Sink) Close(context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := write(filepath.Join(s.cfg.Dir, "index.html"), func(w io.Writer) error { return RenderIndex(w, s.done, s.failures) })
+	err := write(filepath.Join(s.cfg.Dir, "index.html"), func(w io.Writer) error { return renderIndex(w, s.done, s.failures) })
 	if err != nil {
 		errs = append(errs, fmt.Errorf("writing index of reports: %w", err))
 	}

@@ -12,9 +12,9 @@ import (
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
 )
 
-// Summary is one call in a line: what the head of its page and its row in an
+// summary is one call in a line: what the head of its page and its row in an
 // index say.
-type Summary struct {
+type summary struct {
 	Call, Tenant string
 	Title        string // file name, or the call id
 	Href         string // of its page, for an index
@@ -36,21 +36,21 @@ type chip struct {
 	Off          bool // only withdrawn or muted findings
 }
 
-func (s Summary) Score() string  { return points(s.score) }
-func (s Summary) Length() string { return clock(s.duration) }
+func (s summary) Score() string  { return points(s.score) }
+func (s summary) Length() string { return clock(s.duration) }
 
 // Alert is the time of the first warning, empty where there was none.
-func (s Summary) Alert() string {
+func (s summary) Alert() string {
 	if !s.alerted {
 		return ""
 	}
 	return fineClock(s.alert)
 }
 
-func summarise(r Report, f *facts) Summary {
+func summarise(r Report, f *facts) summary {
 	level, score := f.peak()
 	h := f.hearing()
-	s := Summary{
+	s := summary{
 		Call: r.Call, Tenant: r.Tenant, Title: title(r.Call, f), Level: levelOf(level),
 		Partial:  h.partly || f.ended == nil || (f.ended.GetReason() != "end of audio" && f.ended.GetReason() != ""),
 		duration: f.duration(r.Waveforms), score: score, rank: 2 * int(level),
@@ -106,18 +106,18 @@ func spark(f *facts, total time.Duration, t Thresholds) string {
 	return b.String()
 }
 
-// Failure is a recording that could not be opened.
-type Failure struct{ Name, Reason string }
+// failure is a recording that could not be opened.
+type failure struct{ Name, Reason string }
 
-// RenderIndex writes a page over several calls, the worst first. The same
+// renderIndex writes a page over several calls, the worst first. The same
 // input gives the same bytes, in whatever order the calls ended.
-func RenderIndex(w io.Writer, calls []Summary, failures []Failure) error {
+func renderIndex(w io.Writer, calls []summary, failures []failure) error {
 	calls, failures = slices.Clone(calls), slices.Clone(failures)
-	slices.SortFunc(calls, func(a, b Summary) int {
+	slices.SortFunc(calls, func(a, b summary) int {
 		return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(b.score, a.score),
 			cmp.Compare(a.Title, b.Title), cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Call, b.Call))
 	})
-	slices.SortFunc(failures, func(a, b Failure) int {
+	slices.SortFunc(failures, func(a, b failure) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Reason, b.Reason))
 	})
 	type tally struct {
@@ -125,8 +125,8 @@ func RenderIndex(w io.Writer, calls []Summary, failures []Failure) error {
 		Count int
 	}
 	p := struct {
-		Calls    []Summary
-		Failures []Failure
+		Calls    []summary
+		Failures []failure
 		Tally    []tally
 		Length   string
 	}{Calls: calls, Failures: failures}
