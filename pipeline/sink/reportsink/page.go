@@ -163,7 +163,7 @@ func newPage(r Report, f *facts) *page {
 		p.Findings = append(p.Findings, fd)
 		byID[h.last.GetId()] = fd
 	}
-	p.Steps = newSteps(f, byID, r.Thresholds)
+	p.Steps = newSteps(f, byID)
 	p.Advice = f.advice(p.Level)
 	turns := newTurns(f, p.Findings)
 	p.Turns = len(turns)
@@ -198,7 +198,7 @@ func (f *facts) legs(waves []Waveform) []callwardenv1.Leg {
 	return out
 }
 
-func newSteps(f *facts, byID map[string]*finding, _ Thresholds) []*levelStep {
+func newSteps(f *facts, byID map[string]*finding) []*levelStep {
 	var out []*levelStep
 	for i, l := range f.levels {
 		s := &levelStep{
