@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -152,6 +153,14 @@ func (r *replay) run(ctx context.Context) (err error) {
 		return pipe.Listen(ctx, call)
 	})
 	screen.close()
+	if reports != nil {
+		for _, e := range eachError(heard) {
+			var bad *filesrc.FileError
+			if errors.As(e, &bad) && !tally.knows(filepath.Base(bad.Path)) {
+				reports.Failed(bad.Path, bad.Err.Error())
+			}
+		}
+	}
 	delivered := closeSink(out, r.deliver)
 	return r.conclude(tally, nats.Stats(), heard, delivered)
 }

@@ -57,6 +57,18 @@ func (t *tally) Publish(_ context.Context, ev sink.Event) error {
 
 func (t *tally) Close(context.Context) error { return nil }
 
+// knows reports whether a call of the named file was heard, be it in part.
+func (t *tally) knows(file string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.calls {
+		if c.name == file {
+			return true
+		}
+	}
+	return false
+}
+
 // print writes a line a call, the worst first.
 func (t *tally) print(w io.Writer) {
 	t.mu.Lock()
