@@ -369,7 +369,7 @@ func TestLiveDropsWholeBacklogAndSaysSo(t *testing.T) {
 		e := &engine{}
 		e.write = func(n int, _ audio.Frame) ([]transcribe.Segment, error) {
 			if n == 10 {
-				time.Sleep(time.Second) // a recogniser that stalls, on the bubble's clock
+				<-time.After(time.Second) // a recogniser that stalls, on the bubble's clock
 			}
 			return nil, nil
 		}

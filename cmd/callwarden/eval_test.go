@@ -61,8 +61,12 @@ func TestEvalExitSaysWhatIsWrong(t *testing.T) {
 		want []string // on stderr
 	}{
 		{"requirements met", []string{evalCalls, "--require", "recall=0.6,otp_request.recall=1"}, exitDone, nil},
-		{"requirements not met", []string{evalCalls, "--require", "recall=0.9,precision=0.5,false_alarms_per_100=2"}, exitFailed,
-			[]string{"not met: recall: 0.6667 must be at least 0.9", "not met: false_alarms_per_100: 50 must be at most 2"}},
+		{
+			"requirements not met",
+			[]string{evalCalls, "--require", "recall=0.9,precision=0.5,false_alarms_per_100=2"},
+			exitFailed,
+			[]string{"not met: recall: 0.6667 must be at least 0.9", "not met: false_alarms_per_100: 50 must be at most 2"},
+		},
 		{"bad lines", []string{bad}, exitFailed, []string{"bad.jsonl:2: no JSON", "bad.jsonl:3: label: \"odd\"", "2 bad lines"}},
 		{"no such manifest", []string{"nowhere.jsonl"}, exitFailed, []string{"nowhere.jsonl"}},
 		{"no manifest", nil, exitUsage, []string{"arg"}},

@@ -227,7 +227,7 @@ func newBars(w io.Writer, width int) progress.Writer {
 func stopBars(bars progress.Writer) {
 	bars.Stop()
 	for bars.IsRenderInProgress() {
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 }
 

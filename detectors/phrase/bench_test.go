@@ -88,8 +88,10 @@ func benchSet(b testing.TB) *Set {
 	return nil
 }
 
-var benchTactics = []string{"lure_charge", "lure_account", "lure_legal", "lure_refund", "lure_delivery", "press_key", "impersonation",
-	"remote_access_request", "remote_access_compliance", "gift_card_request", "gift_card_readback", "otp_request", "otp_readback"}
+var benchTactics = []string{
+	"lure_charge", "lure_account", "lure_legal", "lure_refund", "lure_delivery", "press_key", "impersonation",
+	"remote_access_request", "remote_access_compliance", "gift_card_request", "gift_card_readback", "otp_request", "otp_readback",
+}
 
 // quietTexts are segments of 20 words in which nothing matches: small talk, and
 // talk full of the packs' own words.

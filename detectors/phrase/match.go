@@ -54,8 +54,10 @@ type Matcher struct {
 
 // NewMatcher returns the scratch of one call.
 func (s *Set) NewMatcher() *Matcher {
-	return &Matcher{set: s, occ: make([]uint64, s.atoms.count), said: make([]uint32, s.atoms.count),
-		clause: make([]uint32, len(s.clauses)), listed: make([]uint32, len(s.clauses))}
+	return &Matcher{
+		set: s, occ: make([]uint64, s.atoms.count), said: make([]uint32, s.atoms.count),
+		clause: make([]uint32, len(s.clauses)), listed: make([]uint32, len(s.clauses)),
+	}
 }
 
 // Set returns the set that the matcher was made from.

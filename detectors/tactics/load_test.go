@@ -3,6 +3,7 @@ package tactics_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -117,7 +118,7 @@ func TestWatcherTakesGoodPacksAndRefusesBadOnes(t *testing.T) {
 			t.Errorf("after a good change the pack is %s", id)
 		}
 		stop()
-		if err := <-done; err != context.Canceled {
+		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run returned %v", err)
 		}
 	})

@@ -36,7 +36,7 @@ func TestEventIDDependsOnEveryPart(t *testing.T) {
 		}
 		seen[id] = true
 	}
-	if EventID("a", "b", CallEnded, 1) != EventID("a", "b", CallEnded, 1) {
+	if once, again := EventID("a", "b", CallEnded, 1), EventID("a", "b", CallEnded, 1); once != again {
 		t.Error("the same event has two ids")
 	}
 }

@@ -70,7 +70,7 @@ func TestEnvelopeHandsFramesThrough(t *testing.T) {
 			t.Errorf("got %v, %v", got, err)
 		}
 	}
-	if _, err := e.ReadFrame(context.Background()); err != io.EOF {
+	if _, err := e.ReadFrame(context.Background()); !errors.Is(err, io.EOF) {
 		t.Errorf("ended with %v", err)
 	}
 }

@@ -175,7 +175,7 @@ func drainFile(t testing.TB, f *File) map[Leg][]int16 {
 	legs := map[Leg][]int16{}
 	for {
 		fr, err := f.ReadFrame(context.Background())
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return legs
 		}
 		if err != nil {
@@ -220,8 +220,14 @@ func good(t testing.TB) []goodFile {
 		bits      int
 		tolerance int
 	}{
-		{wavPCM, 8, 255}, {wavPCM, 16, 0}, {wavPCM, 24, 0}, {wavPCM, 32, 0},
-		{wavFloat, 32, 0}, {wavFloat, 64, 0}, {wavMuLaw, 8, 512}, {wavALaw, 8, 512},
+		{wavPCM, 8, 255},
+		{wavPCM, 16, 0},
+		{wavPCM, 24, 0},
+		{wavPCM, 32, 0},
+		{wavFloat, 32, 0},
+		{wavFloat, 64, 0},
+		{wavMuLaw, 8, 512},
+		{wavALaw, 8, 512},
 	}
 	for _, e := range encodings {
 		for channels, pcm := range map[int][]int16{1: left, 2: stereo} {

@@ -88,7 +88,7 @@ func (t *Transcript) parseLine(text string) error {
 		name = strings.ToLower(strings.TrimSpace(name))
 		leg, err := audio.ParseLeg(name)
 		if err != nil || name == "" || !strings.Contains(text, ":") {
-			return errors.New("begins with neither a time in seconds nor caller:, callee: or unknown:")
+			return errors.New("begins with neither a time in seconds nor caller:, callee: or unknown: and what is said")
 		}
 		return t.Say(leg, said)
 	}

@@ -41,7 +41,7 @@ func TestGrammarHoldsWholeKnownPhrasesOnly(t *testing.T) {
 			if err := json.Unmarshal([]byte(grammar), &got); err != nil {
 				t.Fatal(err)
 			}
-			if want := append(tt.want, unknown); !slices.Equal(got, want) {
+			if want := slices.Concat(tt.want, []string{unknown}); !slices.Equal(got, want) {
 				t.Errorf("grammar %q, want %q", got, want)
 			}
 			slices.Sort(tt.unheard)

@@ -147,7 +147,7 @@ func (s *session) silence(ctx context.Context, gap time.Duration) ([]transcribe.
 func (s *session) hear(ctx context.Context, pcm []int16) (segments []transcribe.Segment, err error) {
 	n := s.samples(step)
 	for len(s.pending)+len(pcm) >= n {
-		chunk := pcm
+		var chunk []int16
 		if len(s.pending) > 0 {
 			k := n - len(s.pending)
 			s.pending = append(s.pending, pcm[:k]...)

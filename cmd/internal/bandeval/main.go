@@ -33,8 +33,8 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	err := run(ctx, os.Args[1:])
+	stop()
 	switch {
 	case err == nil || errors.Is(err, flag.ErrHelp):
 		return

@@ -32,7 +32,7 @@ func (it Item) audioCall(open OpenFunc) (call *source.Call, closeIt func() error
 		return nil, nil, &LineError{it.file, it.line, err}
 	}
 	if n := len(it.Channels); n > 0 && n != rec.Info.Channels && rec.Info.Channels > 0 {
-		rec.Close()
+		_ = rec.Close()
 		err = fmt.Errorf("channels: %d roles for a recording of %d channels", n, rec.Info.Channels)
 		return nil, nil, &LineError{it.file, it.line, err}
 	}

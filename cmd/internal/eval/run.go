@@ -132,7 +132,7 @@ func measure(ctx context.Context, cfg Config, it Item, ears func(script.Transcri
 	if err != nil {
 		return failed(err)
 	}
-	defer closeIt()
+	defer func() { _ = closeIt() }() // it was only read
 	listener, err := ears(words)
 	if err != nil {
 		return failed(err)

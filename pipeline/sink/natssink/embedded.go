@@ -199,6 +199,7 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 func (l *serverLog) Noticef(f string, v ...any) {
 	l.log.Debug("nats-server", "text", fmt.Sprintf(f, v...))
 }
+
 func (l *serverLog) Debugf(f string, v ...any) {
 	l.log.Debug("nats-server", "text", fmt.Sprintf(f, v...))
 }
@@ -206,6 +207,7 @@ func (l *serverLog) Tracef(string, ...any) {} // would hold payloads
 func (l *serverLog) Warnf(f string, v ...any) {
 	l.log.Warn("nats-server", "text", fmt.Sprintf(f, v...))
 }
+
 func (l *serverLog) Errorf(f string, v ...any) {
 	l.log.Error("nats-server", "text", fmt.Sprintf(f, v...))
 }

@@ -350,7 +350,7 @@ func TestCloseSaysHowManyWereNotDelivered(t *testing.T) {
 	if strings.Contains(err.Error(), "tiger") {
 		t.Error("the password is in the error")
 	}
-	if again := s.Close(context.Background()); again != err {
+	if again := s.Close(context.Background()); again != err { //nolint:errorlint // the very same error
 		t.Errorf("second Close: %v", again)
 	}
 	if err := s.Publish(context.Background(), finding("c1", 3)); !errors.Is(err, ErrClosed) {

@@ -218,8 +218,10 @@ func losses(a axis, leg callwardenv1.Leg, statuses []*callwardenv1.CallStatus) [
 		if i+1 < len(statuses) {
 			to = statuses[i+1].GetAt().AsDuration()
 		}
-		out = append(out, loss{num(a.x(from)), num(max(a.x(to)-a.x(from), minBand)),
-			"not heard from " + clock(from) + " to " + clock(to)})
+		out = append(out, loss{
+			num(a.x(from)), num(max(a.x(to)-a.x(from), minBand)),
+			"not heard from " + clock(from) + " to " + clock(to),
+		})
 	}
 	return out
 }
@@ -279,8 +281,10 @@ func (c *chart) risk(a axis, f *facts, t Thresholds) {
 	c.RiskLine, c.Steps = line, steps
 	for _, l := range f.levels {
 		w, at := levelOf(l.GetLevel()), l.GetAt().AsDuration()
-		c.Dots = append(c.Dots, dot{a.left(at), style("top", y(l.GetScore())), w.Class,
-			fmt.Sprintf("%s at %s, score %s", w.Name, fineClock(at), points(l.GetScore()))})
+		c.Dots = append(c.Dots, dot{
+			a.left(at), style("top", y(l.GetScore())), w.Class,
+			fmt.Sprintf("%s at %s, score %s", w.Name, fineClock(at), points(l.GetScore())),
+		})
 	}
 }
 
@@ -290,8 +294,10 @@ func (c *chart) strip(a axis, f *facts) {
 	var said []string
 	until := func(to time.Duration) {
 		if to > from {
-			c.Strip = append(c.Strip, stretch{word.Class, word.Name, a.left(from), a.width(from, to),
-				word.Name + " from " + fineClock(from) + " to " + fineClock(to), a.wide(from, to, 0.09), a.wide(from, to, 0.25)})
+			c.Strip = append(c.Strip, stretch{
+				word.Class, word.Name, a.left(from), a.width(from, to),
+				word.Name + " from " + fineClock(from) + " to " + fineClock(to), a.wide(from, to, 0.09), a.wide(from, to, 0.25),
+			})
 		}
 	}
 	for _, l := range f.levels {

@@ -158,8 +158,10 @@ func newPage(r Report, f *facts) *page {
 	p.Mono = len(legs) == 1
 	byID := make(map[string]*finding)
 	for i, h := range f.inOrder() {
-		fd := &finding{h: h, N: i + 1, Href: fmt.Sprintf("#f%d", i+1), leg: h.last.GetLeg(),
-			start: h.last.GetStart().AsDuration(), end: h.last.GetEnd().AsDuration()}
+		fd := &finding{
+			h: h, N: i + 1, Href: fmt.Sprintf("#f%d", i+1), leg: h.last.GetLeg(),
+			start: h.last.GetStart().AsDuration(), end: h.last.GetEnd().AsDuration(),
+		}
 		p.Findings = append(p.Findings, fd)
 		byID[h.last.GetId()] = fd
 	}
@@ -212,8 +214,10 @@ func newSteps(f *facts, byID map[string]*finding) []*levelStep {
 		}
 		for _, c := range l.GetContributions() {
 			t := tactic(c.GetTactic())
-			row := contribution{Finding: byID[c.GetFindingId()], Label: t.label, Class: "k-" + t.family,
-				Points: points(c.GetPoints()), Why: c.GetWhy(), Share: "width:0%"}
+			row := contribution{
+				Finding: byID[c.GetFindingId()], Label: t.label, Class: "k-" + t.family,
+				Points: points(c.GetPoints()), Why: c.GetWhy(), Share: "width:0%",
+			}
 			if largest > 0 {
 				row.Share = style("width", 100*max(c.GetPoints(), 0)/largest)
 			}
@@ -322,8 +326,10 @@ func banners(f *facts, total time.Duration) []banner {
 		out = append(out, banner{"part", "About the recording", sentence(w)})
 	}
 	if n := f.left; n != (left{}) {
-		out = append(out, banner{"part", "This page leaves some out",
-			fmt.Sprintf("%s and %s more than a page holds are in the events only.", count(n.segments, "turn", "turns"), count(n.findings, "finding", "findings"))})
+		out = append(out, banner{
+			"part", "This page leaves some out",
+			fmt.Sprintf("%s and %s more than a page holds are in the events only.", count(n.segments, "turn", "turns"), count(n.findings, "finding", "findings")),
+		})
 	}
 	return out
 }

@@ -97,9 +97,11 @@ func hostile() Report {
 	s.find(evil, evil, callwardenv1.Stage(99), "<script>alert(2)</script>", 30, func(f *callwardenv1.Finding) {
 		f.Rule, f.Pack, f.MutedBy, f.Words = evil, evil, evil, evil
 	})
-	s.add(sink.RiskLevel, &callwardenv1.RiskLevel{At: at(3), Level: warning, Previous: callwardenv1.Level(77), Score: 60,
+	s.add(sink.RiskLevel, &callwardenv1.RiskLevel{
+		At: at(3), Level: warning, Previous: callwardenv1.Level(77), Score: 60,
 		Contributions: []*callwardenv1.Contribution{{FindingId: evil, Tactic: evil, Points: 60, Why: evil}},
-		Advice:        &callwardenv1.Advice{Language: evil, Text: evil}})
+		Advice:        &callwardenv1.Advice{Language: evil, Text: evil},
+	})
 	s.hear(4, degraded, evil, caller, callee)
 	s.end(5, evil, false, caller, callee)
 	return s.report()

@@ -216,8 +216,10 @@ func codeFraud() Report {
 	s.find("f-card", "gift_card_request", ask, "buy any gift card", 0, func(f *callwardenv1.Finding) { f.MutedBy = "never"; f.Confidence = 0.88 })
 	s.say(callee, 30.6, 32.0, "okay i am at home")
 	s.say(caller, 33.0, 40.4, "very good i have just sent a text to your phone please read me the code that is in it so that the order is stopped")
-	rd := &callwardenv1.Finding{Id: "f-rd", Tactic: "remote_access_request", Stage: ask, Leg: caller, Start: at(33.4), End: at(34.4),
-		Words: "go to any desk", Confidence: 0.52, State: provisional, Points: 12, Rule: "remote_access_request/tool", Pack: "remote_access_request/en@1"}
+	rd := &callwardenv1.Finding{
+		Id: "f-rd", Tactic: "remote_access_request", Stage: ask, Leg: caller, Start: at(33.4), End: at(34.4),
+		Words: "go to any desk", Confidence: 0.52, State: provisional, Points: 12, Rule: "remote_access_request/tool", Pack: "remote_access_request/en@1",
+	}
 	s.tell(rd, seconds(34.6))
 	rd.State = retracted
 	s.tell(rd, seconds(35.3))

@@ -20,7 +20,7 @@ import (
 )
 
 // look keeps the sample pages, to be seen in a browser:
-// go test ./pipeline/sink/reportsink -run Look -look /tmp/pages
+// go test ./pipeline/sink/reportsink -run Look -look DIR.
 var look = flag.String("look", "", "folder that the sample pages are kept in")
 
 func newSink(t *testing.T, dir string) *Sink {
@@ -181,8 +181,19 @@ func TestCallHeardAgainReplacesItsPage(t *testing.T) {
 func TestNoCallNameLeavesTheFolder(t *testing.T) {
 	seen := make(map[string]string)
 	for _, k := range [][2]string{
-		{"default", "call-1"}, {"default", ".."}, {"default", "../../etc"}, {"default", `a\b`}, {"default", "a/b"}, {"default", ""},
-		{"acme", "call-1"}, {"acme.call-1", "x"}, {"acme", "call-1.x"}, {"default", "grüße"}, {"default", "a b"}, {"default", "a\x00"}, {"default", "=2E"},
+		{"default", "call-1"},
+		{"default", ".."},
+		{"default", "../../etc"},
+		{"default", `a\b`},
+		{"default", "a/b"},
+		{"default", ""},
+		{"acme", "call-1"},
+		{"acme.call-1", "x"},
+		{"acme", "call-1.x"},
+		{"default", "grüße"},
+		{"default", "a b"},
+		{"default", "a\x00"},
+		{"default", "=2E"},
 	} {
 		got := Folder(k[0], k[1])
 		if got == "" || strings.ContainsAny(got, "/\\\x00 ") || strings.HasPrefix(got, ".") || !filepath.IsLocal(got) {
@@ -251,7 +262,7 @@ func TestDrawTakesTheWaveformFromWhatIsRead(t *testing.T) {
 	n := 0
 	for {
 		f, err := r.ReadFrame(context.Background())
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		n += len(f.PCM)

@@ -47,35 +47,68 @@ func TestFormatShowsWhatAPersonNeeds(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		"finding": {found("a", confirmed, "read me the code"), Config{},
-			`00:11.2  notice     caller   otp_request                 "read me the code"` + "\n"},
-		"provisional": {found("a", provisional, "read me the code"), Config{},
-			`00:11.2  notice     caller   otp_request                 "read me the code" ?` + "\n"},
-		"retracted": {found("a", retracted, "read me the code"), Config{},
-			`00:11.2  withdrawn  caller   otp_request                 "read me the code"` + "\n"},
-		"muted": {muted, Config{},
-			`00:11.2  none       caller   otp_request                 "never share the code" (no risk: protective)` + "\n"},
-		"rise": {rise(), Config{},
+		"finding": {
+			found("a", confirmed, "read me the code"),
+			Config{},
+			`00:11.2  notice     caller   otp_request                 "read me the code"` + "\n",
+		},
+		"provisional": {
+			found("a", provisional, "read me the code"),
+			Config{},
+			`00:11.2  notice     caller   otp_request                 "read me the code" ?` + "\n",
+		},
+		"retracted": {
+			found("a", retracted, "read me the code"),
+			Config{},
+			`00:11.2  withdrawn  caller   otp_request                 "read me the code"` + "\n",
+		},
+		"muted": {
+			muted,
+			Config{},
+			`00:11.2  none       caller   otp_request                 "never share the code" (no risk: protective)` + "\n",
+		},
+		"rise": {
+			rise(),
+			Config{},
 			"60:59.9  CRITICAL   risk 87, was notice\n" +
-				"                    > Do not read the code to anybody. Hang up and call your bank.\n"},
-		"fall": {&v1.RiskLevel{Level: v1.Level_LEVEL_NONE, Previous: v1.Level_LEVEL_NOTICE, Score: 3}, Config{},
-			"00:00.0  none       risk 3, was notice\n"},
-		"started": {&v1.CallStarted{Legs: []v1.Leg{v1.Leg_LEG_CALLER, v1.Leg_LEG_CALLEE}, Backend: "vosk", Listen: "full"}, Config{},
-			"00:00.0  started    caller and callee, vosk, full\n"},
-		"deaf": {&v1.CallStatus{At: durationpb.New(time.Second), Hearing: v1.Hearing_HEARING_NOT_MONITORED, Reason: "no codec"}, Config{},
-			"00:01.0  not moni…  no codec\n"},
-		"ended": {&v1.CallEnded{Duration: durationpb.New(61 * time.Second), Complete: true, Level: v1.Level_LEVEL_WARNING, Tactics: []string{"otp_request", "urgency"}}, Config{},
-			"01:01.0  ended      highest level warning: otp_request, urgency\n"},
-		"cut short": {&v1.CallEnded{Duration: durationpb.New(time.Second), Reason: "cancelled"}, Config{},
-			"00:01.0  ended      highest level none; not all was heard: cancelled\n"},
+				"                    > Do not read the code to anybody. Hang up and call your bank.\n",
+		},
+		"fall": {
+			&v1.RiskLevel{Level: v1.Level_LEVEL_NONE, Previous: v1.Level_LEVEL_NOTICE, Score: 3},
+			Config{},
+			"00:00.0  none       risk 3, was notice\n",
+		},
+		"started": {
+			&v1.CallStarted{Legs: []v1.Leg{v1.Leg_LEG_CALLER, v1.Leg_LEG_CALLEE}, Backend: "vosk", Listen: "full"},
+			Config{},
+			"00:00.0  started    caller and callee, vosk, full\n",
+		},
+		"deaf": {
+			&v1.CallStatus{At: durationpb.New(time.Second), Hearing: v1.Hearing_HEARING_NOT_MONITORED, Reason: "no codec"},
+			Config{},
+			"00:01.0  not moni…  no codec\n",
+		},
+		"ended": {
+			&v1.CallEnded{Duration: durationpb.New(61 * time.Second), Complete: true, Level: v1.Level_LEVEL_WARNING, Tactics: []string{"otp_request", "urgency"}},
+			Config{},
+			"01:01.0  ended      highest level warning: otp_request, urgency\n",
+		},
+		"cut short": {
+			&v1.CallEnded{Duration: durationpb.New(time.Second), Reason: "cancelled"},
+			Config{},
+			"00:01.0  ended      highest level none; not all was heard: cancelled\n",
+		},
 		"segment":         {&v1.TranscriptSegment{Final: true, Text: "hello", End: durationpb.New(2 * time.Second)}, Config{Transcripts: true}, "00:02.0             unknown  hello\n"},
 		"segment unasked": {&v1.TranscriptSegment{Final: true, Text: "hello"}, Config{}, ""},
 		"with call":       {found("a", confirmed, "code"), Config{Calls: true}, `a-very-long-nam…  00:11.2  notice     caller   otp_request                 "code"` + "\n"},
-		"narrow": {rise(), Config{Width: 50},
+		"narrow": {
+			rise(),
+			Config{Width: 50},
 			"60:59.9  CRITICAL   risk 87, was notice\n" +
 				"                    > Do not read the code to\n" +
 				"                      anybody. Hang up and call\n" +
-				"                      your bank.\n"},
+				"                      your bank.\n",
+		},
 		"cut":  {found("a", confirmed, "read me the code"), Config{Width: 66}, `00:11.2  notice     caller   otp_request                 "read me…` + "\n"},
 		"wide": {found("a", confirmed, "読んで読んで"), Config{Width: 66}, `00:11.2  notice     caller   otp_request                 "読んで…` + "\n"},
 		"color": {rise(), Config{Color: true, Width: 0}, "\x1b[1;31m60:59.9  CRITICAL   risk 87, was notice\x1b[0m\n" +

@@ -189,7 +189,7 @@ func (s *Source) one(ctx context.Context, path string, handle source.Handler) er
 	if err != nil {
 		return err
 	}
-	defer rec.Close()
+	defer func() { _ = rec.Close() }() // it was only read
 	info := rec.Info
 	call := &source.Call{
 		ID:     id,

@@ -153,8 +153,11 @@ func TestCallerIsLeftUnlessRight(t *testing.T) {
 		err = s.Serve(context.Background(), func(ctx context.Context, call *source.Call) error {
 			for {
 				f, err := call.Audio.ReadFrame(ctx)
-				if err != nil {
+				if errors.Is(err, io.EOF) {
 					return nil
+				}
+				if err != nil {
+					return err
 				}
 				if isLeft := f.PCM[0] > 0; isLeft != (f.Leg == audio.Caller) != right {
 					t.Errorf("caller right %v: left %v is %v", right, isLeft, f.Leg)
