@@ -26,6 +26,7 @@ import (
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
 	"github.com/callwarden/callwarden/transcribe/script"
+	"github.com/callwarden/callwarden/transcribe/transcribetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -271,38 +272,6 @@ func (m *muted) ReadFrame(ctx context.Context) (audio.Frame, error) {
 	}
 }
 
-// engine is a recogniser whose sessions do what the test says.
-type engine struct {
-	write func(n int, f audio.Frame) ([]transcribe.Segment, error) // n counts over sessions
-	mu    sync.Mutex
-	n     int
-	opens int
-}
-
-func (e *engine) Open(context.Context, transcribe.Options) (transcribe.Session, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.opens++
-	return &session{e}, nil
-}
-
-func (e *engine) Info() transcribe.Info {
-	return transcribe.Info{Backend: "test", Model: "test", RateHz: 8000}
-}
-func (e *engine) Close() error { return nil }
-
-type session struct{ e *engine }
-
-func (s *session) Write(_ context.Context, f audio.Frame) ([]transcribe.Segment, error) {
-	s.e.mu.Lock()
-	s.e.n++
-	n := s.e.n
-	s.e.mu.Unlock()
-	return s.e.write(n, f)
-}
-func (s *session) Finish(context.Context) ([]transcribe.Segment, error) { return nil, nil }
-func (s *session) Close() error                                         { return nil }
-
 func hearings(m *memory) (all []callwardenv1.Hearing) {
 	for _, s := range of[*callwardenv1.CallStatus](m) {
 		all = append(all, s.Hearing)
@@ -311,9 +280,9 @@ func hearings(m *memory) (all []callwardenv1.Hearing) {
 }
 
 func TestLegIsReopenedOnceThenDeafAndSaid(t *testing.T) {
-	e := &engine{}
-	e.write = func(n int, f audio.Frame) ([]transcribe.Segment, error) {
-		if n == 5 || n == 10 {
+	e := &transcribetest.Faulty{}
+	e.Write = func(_, n int, _ audio.Frame) ([]transcribe.Segment, error) {
+		if n == 5 {
 			return nil, errors.New("crashed")
 		}
 		return nil, nil
@@ -325,8 +294,8 @@ func TestLegIsReopenedOnceThenDeafAndSaid(t *testing.T) {
 	if err := newPipeline(t, DefaultConfig(), e, &out).Listen(context.Background(), call); err != nil {
 		t.Fatal(err)
 	}
-	if e.opens != 2 {
-		t.Errorf("opened %d sessions, want 2", e.opens)
+	if n := e.Opened.Load(); n != 2 {
+		t.Errorf("opened %d sessions, want 2", n)
 	}
 	got := hearings(&out)
 	want := []callwardenv1.Hearing{callwardenv1.Hearing_HEARING_LISTENING, callwardenv1.Hearing_HEARING_DEAF}
@@ -366,8 +335,8 @@ func (l *live) ReadFrame(ctx context.Context) (audio.Frame, error) {
 
 func TestLiveDropsWholeBacklogAndSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &engine{}
-		e.write = func(n int, _ audio.Frame) ([]transcribe.Segment, error) {
+		e := &transcribetest.Faulty{}
+		e.Write = func(_, n int, _ audio.Frame) ([]transcribe.Segment, error) {
 			if n == 10 {
 				<-time.After(time.Second) // a recogniser that stalls, on the bubble's clock
 			}

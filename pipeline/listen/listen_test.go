@@ -16,38 +16,10 @@ import (
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
 	"github.com/callwarden/callwarden/transcribe/script"
+	"github.com/callwarden/callwarden/transcribe/transcribetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// engine is a recogniser whose sessions do what the test says.
-type engine struct {
-	native bool
-	write  func(session, frame int, f audio.Frame) ([]transcribe.Segment, error)
-	opens  atomic.Int32
-}
-
-func (e *engine) Open(context.Context, transcribe.Options) (transcribe.Session, error) {
-	return &session{e: e, n: int(e.opens.Add(1))}, nil
-}
-
-func (e *engine) Info() transcribe.Info {
-	return transcribe.Info{Backend: "test", RateHz: 8000, Native: e.native}
-}
-func (e *engine) Close() error { return nil }
-
-type session struct {
-	e      *engine
-	n      int
-	frames int
-}
-
-func (s *session) Write(_ context.Context, f audio.Frame) ([]transcribe.Segment, error) {
-	s.frames++
-	return s.e.write(s.n, s.frames, f)
-}
-func (s *session) Finish(context.Context) ([]transcribe.Segment, error) { return nil, nil }
-func (s *session) Close() error                                         { return nil }
 
 func open(t *testing.T, e transcribe.Engine) *Leg {
 	t.Helper()
@@ -74,8 +46,8 @@ func frame(n int) audio.Frame {
 // What a dead session had understood stays, and the next one's utterances are
 // new ones.
 func TestReopenedSessionLosesNoWordsAndCountsOn(t *testing.T) {
-	e := &engine{}
-	e.write = func(session, n int, f audio.Frame) ([]transcribe.Segment, error) {
+	e := &transcribetest.Faulty{}
+	e.Write = func(session, n int, f audio.Frame) ([]transcribe.Segment, error) {
 		if session == 1 && n == 3 {
 			return nil, errors.New("crashed")
 		}
@@ -90,8 +62,8 @@ func TestReopenedSessionLosesNoWordsAndCountsOn(t *testing.T) {
 		}
 		all = append(all, segs...)
 	}
-	if e.opens.Load() != 2 {
-		t.Fatalf("opened %d sessions, want 2", e.opens.Load())
+	if e.Opened.Load() != 2 {
+		t.Fatalf("opened %d sessions, want 2", e.Opened.Load())
 	}
 	var settled bool
 	for _, s := range all {
@@ -111,9 +83,9 @@ func TestReopenedSessionLosesNoWordsAndCountsOn(t *testing.T) {
 }
 
 func TestSecondFailureIsTheCallers(t *testing.T) {
-	e := &engine{}
+	e := &transcribetest.Faulty{}
 	crash := errors.New("crashed")
-	e.write = func(int, int, audio.Frame) ([]transcribe.Segment, error) { return nil, crash }
+	e.Write = func(int, int, audio.Frame) ([]transcribe.Segment, error) { return nil, crash }
 	g := open(t, e)
 	var err error
 	for i := 0; i < 10 && err == nil; i++ {
@@ -127,9 +99,9 @@ func TestSecondFailureIsTheCallers(t *testing.T) {
 // A leg that sends nothing hears just enough silence for its last words to
 // become final.
 func TestTimeThatPassesEndsTheUtteranceButIsNotDecoded(t *testing.T) {
-	e := &engine{}
+	e := &transcribetest.Faulty{}
 	var heard time.Duration
-	e.write = func(_, _ int, f audio.Frame) ([]transcribe.Segment, error) {
+	e.Write = func(_, _ int, f audio.Frame) ([]transcribe.Segment, error) {
 		heard += f.End() - f.Start
 		return nil, nil
 	}
@@ -149,9 +121,9 @@ func TestTimeThatPassesEndsTheUtteranceButIsNotDecoded(t *testing.T) {
 }
 
 func TestOnlyOneNativeDecodePerCore(t *testing.T) {
-	e := &engine{native: true}
+	e := &transcribetest.Faulty{Native: true}
 	var running, most atomic.Int32
-	e.write = func(int, int, audio.Frame) ([]transcribe.Segment, error) {
+	e.Write = func(int, int, audio.Frame) ([]transcribe.Segment, error) {
 		n := running.Add(1)
 		for {
 			m := most.Load()
@@ -214,7 +186,7 @@ func TestWordsAreHeardAtTheirTimeOnTheMediaClock(t *testing.T) {
 }
 
 func TestConfigNamesKeyAndRule(t *testing.T) {
-	if _, err := New(&engine{}, Config{Mode: "half"}, nil); err == nil || !strings.Contains(err.Error(), `listen.mode: "half"`) {
+	if _, err := New(&transcribetest.Faulty{}, Config{Mode: "half"}, nil); err == nil || !strings.Contains(err.Error(), `listen.mode: "half"`) {
 		t.Errorf("error %v does not name the key", err)
 	}
 }
