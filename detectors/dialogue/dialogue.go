@@ -64,6 +64,8 @@ type Detector struct {
 
 	memory  []heard     // matches of final segments, oldest first
 	marks   []mark      // what read-backs are made of, by time
+	asked   bool        // an ask was confirmed since the answers were looked for
+	hints   []hint      // what was said of numbers before they are read out
 	open    []opened    // published provisional, not ended
 	ended   map[id]bool // confirmed or retracted
 	waiting []waiting   // findings whose ask may not be final yet
@@ -303,9 +305,16 @@ func (d *Detector) final(seg transcribe.Segment, l *leg) {
 // decide confirms the findings of a final segment.
 func (d *Detector) decide(seg transcribe.Segment, l *leg) {
 	d.gather(seg.Leg, l)
+	var empty cues // what guards say is of no weight
+	if l.telling != "" && seg.Start < l.until {
+		empty = leading
+	}
 	for i := range d.clusters {
 		c := &d.clusters[i]
 		m, verdict := d.choose(seg.Leg, l, c, d.turn, false)
+		if verdict == fits && m.Muted != "" {
+			empty |= emptied(c.tactic, m.Muted)
+		}
 		key := id{c.tactic, seg.Leg, seg.Utterance, c.ordinal}
 		switch {
 		case verdict == never || d.echoed(seg.Leg, c.tactic, d.window.span(m.First, m.Last), false):
@@ -323,10 +332,14 @@ func (d *Detector) decide(seg transcribe.Segment, l *leg) {
 			}
 		}
 	}
+	d.hint(seg, empty)
 	if len(d.marks) > 0 || len(d.runs) > 0 {
 		d.marks = d.appendMarks(d.marks, seg, d.turn)
-		d.confirmHits()
+		if d.asked || len(d.runs) > 0 || len(d.codes) > 0 {
+			d.confirmHits()
+		}
 	}
+	d.asked = false
 }
 
 // tells reports whether a guard means that somebody reports or plays what was
@@ -353,6 +366,9 @@ func (d *Detector) forget(now time.Duration) {
 	old := func(at time.Duration) bool { return now-at > memoryTime }
 	for len(d.memory) > 0 && (len(d.memory) > memorySize || old(d.memory[0].end)) {
 		d.memory = slices.Delete(d.memory, 0, 1)
+	}
+	for len(d.hints) > 0 && (len(d.hints) > memorySize || old(d.hints[0].at)) {
+		d.hints = slices.Delete(d.hints, 0, 1)
 	}
 	for len(d.marks) > 0 && (len(d.marks) > memorySize || old(d.marks[0].at)) {
 		d.marks = slices.Delete(d.marks, 0, 1)

@@ -79,6 +79,7 @@ func (d *Detector) accept(key id, f detectors.Finding, p *phrase.Pattern, turn i
 	d.memory = append(d.memory, heard{p, f.Leg, f.End, turn, false})
 	if isAsk(f) {
 		d.marks = insert(d.marks, askMark(f, turn))
+		d.asked = true
 	}
 }
 

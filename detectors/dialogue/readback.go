@@ -120,7 +120,7 @@ func (d *Detector) appendMarks(marks []mark, seg transcribe.Segment, turn int) [
 		}
 	}
 	d.codes = d.codes[:0]
-	if len(d.marks) > 0 {
+	if len(d.marks) > 0 || len(d.hints) > 0 {
 		d.codes = spoken.Codes(tokens, d.codes)
 	}
 	// A letter or none before digits is a code of digits: "G 472913".
@@ -188,7 +188,7 @@ func (d *Detector) answered(marks []mark, hits []hit) []hit {
 			hits = d.answeredTo(audio.Leg(side), &all[i], marks, hits)
 		}
 	}
-	return hits
+	return d.hinted(marks, hits)
 }
 
 // answeredTo goes through the marks for the asks of one side.

@@ -1,0 +1,224 @@
+package dialogue
+
+import (
+	"time"
+
+	"github.com/callwarden/callwarden/transcribe"
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+// hint is what one utterance said of numbers that are read out later.
+type hint struct {
+	at        time.Duration
+	leg       audio.Leg
+	utterance int
+	turn      int
+	cues      cues
+	other     bool // it ends with a question for another number
+}
+
+// emptied is the cues that a guard takes the weight of: those of its tactic,
+// or all where what is said is no ask of the speaker but told, forbidden or
+// warned of.
+func emptied(tactic, guard string) cues {
+	switch guard {
+	case "never", "never-ask", "awareness", "told-as-scam", "other-person", "reported", "lesson":
+		return leading
+	}
+	switch tactic {
+	case "otp_request":
+		return ofCode
+	case "remote_access_request":
+		return steering
+	case "gift_card_request":
+		return cardOfValue
+	}
+	return 0
+}
+
+// hint remembers the cues of a final segment, without the empty ones.
+func (d *Detector) hint(seg transcribe.Segment, empty cues) {
+	tokens := d.fresh()
+	c, last := cuesOf(tokens)
+	c &^= empty
+	if c&(neverShare|typeIt) != 0 {
+		c &^= ofCode
+	}
+	other := false
+	for i := range tokens {
+		if end, ok := asksOther(tokens, i); ok && (c&leading == 0 || end > last) {
+			other = true
+		}
+	}
+	if c != 0 || other {
+		d.hints = append(d.hints, hint{seg.End, seg.Leg, seg.Utterance, d.turn, c, other})
+	}
+}
+
+// told is the cues of a side before a time, within so long and so many turns,
+// since it last asked for another number.
+func (d *Detector) told(side audio.Leg, at time.Duration, turn int, within time.Duration, turns int) cues {
+	var c cues
+	for i := len(d.hints) - 1; i >= 0; i-- {
+		h := &d.hints[i]
+		switch {
+		case h.leg != side || h.at > at:
+			continue
+		case at-h.at > within || turn-h.turn > turns || h.other:
+			return c
+		default:
+			c |= h.cues
+		}
+	}
+	return c
+}
+
+// in is the cues of an utterance.
+func (d *Detector) in(side audio.Leg, utterance int) cues {
+	for i := len(d.hints) - 1; i >= 0; i-- {
+		if h := &d.hints[i]; h.leg == side && h.utterance == utterance {
+			return h.cues
+		}
+	}
+	return 0
+}
+
+// hinted appends the answers to asks that no pattern understood: one side
+// spoke of the thing, the other reads out digits that can hardly be of anything
+// else. It needs to know the sides apart: a machine says "your code is" too.
+func (d *Detector) hinted(marks []mark, hits []hit) []hit {
+	if d.mirror || len(d.hints) == 0 {
+		return hits
+	}
+	all := hintedAnswers()
+	var sums [3][3]hit
+	var counts [3][3]int
+	var first [3][3]mark
+	for i := range marks {
+		m := &marks[i]
+		if (m.kind != digitsRun && m.kind != letters) || m.leg == audio.Unknown || m.utterance < 0 {
+			continue
+		}
+		for k := range all {
+			a := &all[k]
+			h, n, f := &sums[m.leg][k], &counts[m.leg][k], &first[m.leg][k]
+			if *n > 0 && (m.turn-f.turn > a.turns || m.at-f.at > a.within) {
+				*n = 0
+			}
+			if *n == 0 {
+				*h, *f = hit{answer: a, start: m.at}, *m
+			}
+			if m.kind == letters && !a.letters {
+				continue
+			}
+			*n += m.count
+			h.words += " " + m.words
+			h.confidence += m.confidence * float64(m.count)
+			if *n < a.need || *n > a.run || said(marks[:i], m) {
+				continue
+			}
+			points := d.hintPoints(a.tactic, f, m)
+			if points == 0 {
+				continue
+			}
+			done := *h
+			done.mark, done.points, done.words = *m, points, done.words[1:]
+			done.confidence /= float64(*n)
+			done.ticket = d.ticket.opened && a.tactic != "gift_card_readback"
+			hits = append(hits, done)
+			*n = 0
+		}
+	}
+	return hits
+}
+
+// said reports whether the other side said the digits of m first.
+func said(marks []mark, m *mark) bool {
+	for i := range marks {
+		if o := &marks[i]; o.leg != m.leg && o.count == m.count && alike(o.words, m.words) {
+			return true
+		}
+	}
+	return false
+}
+
+// alike reports whether two texts have the same letters and digits, whatever
+// their case and punctuation.
+func alike(a, b string) bool {
+	for {
+		x, i := nextSign(a)
+		y, j := nextSign(b)
+		if x != y {
+			return false
+		}
+		if x == 0 {
+			return true
+		}
+		a, b = a[i:], b[j:]
+	}
+}
+
+// nextSign is the first letter or digit of s in lower case, and where the rest
+// begins; 0 if there is none.
+func nextSign(s string) (c byte, rest int) {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z':
+			return c, i + 1
+		case c >= 'A' && c <= 'Z':
+			return c + 'a' - 'A', i + 1
+		}
+	}
+	return 0, len(s)
+}
+
+func hintedAnswers() [3]answer {
+	return [...]answer{
+		{"otp_request", "otp_readback", "dialogue/otp-after-hints", 4, 8, 20 * time.Second, 2, true, false, 6},
+		{"remote_access_request", "remote_access_compliance", "dialogue/session-id-after-hints", 9, 10, 30 * time.Second, 4, false, false, 6},
+		{"gift_card_request", "gift_card_readback", "dialogue/gift-card-after-hints", 12, 40, time.Minute, 6, true, false, 6},
+	}
+}
+
+const (
+	plain = 6 // warns alone
+	thin  = 3
+)
+
+// hintPoints is what digits from first to last mark weigh, going by what was
+// said before them; 0 if it was nothing.
+func (d *Detector) hintPoints(tactic string, first, last *mark) float64 {
+	reader := first.leg
+	asker := reader.Other()
+	switch tactic {
+	case "otp_readback":
+		asked := d.told(asker, first.at, first.turn, time.Minute, 5)
+		own := d.in(reader, first.utterance) | d.in(reader, last.utterance)
+		switch {
+		case asked&ofCode == 0:
+			return 0
+		case (asked|d.told(reader, last.at, last.turn, time.Minute, 3))&openPlace != 0:
+			return 1
+		case asked&codeNamed != 0, asked.kinds(ofCode) >= 2, own&neverShare != 0, own&readsIt != 0:
+			return plain
+		case asked&comesToYou != 0:
+			return thin
+		}
+	case "remote_access_compliance":
+		asked := d.told(asker, first.at, first.turn, 2*time.Minute, 12)
+		if asked&program != 0 && asked.kinds(steering) >= 2 {
+			return plain
+		}
+	case "gift_card_readback":
+		// Who sells cards or helps with one is told of it by the customer.
+		for i := range d.hints {
+			if h := &d.hints[i]; h.cues&cardOfValue != 0 && h.at <= first.at {
+				if h.leg != asker {
+					return 0
+				}
+				return plain
+			}
+		}
+	}
+	return 0
+}
