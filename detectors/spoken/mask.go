@@ -132,6 +132,10 @@ func marks(tokens []string, pieces []piece) []int {
 				break
 			}
 		}
+		if k, _ := kindAt(tokens, i); k == scale && strings.HasPrefix(tokenAt(tokens, i+1), "#") {
+			i++ // stood before the number that was masked, and in no part of it
+			continue
+		}
 		if !runAt(tokens, i, &r) {
 			if k, _ := classify(tokens[i]); k == letterO && lonely {
 				marks[i] = 1
