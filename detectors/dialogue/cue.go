@@ -112,9 +112,9 @@ func cuesOf(tokens []string) (c cues, last int) {
 			where[0] = i
 		case "sent", "send", "sending", "sends", "coming", "comes", "come", "came", "get", "got", "getting", "receive", "received", "reach", "reached",
 			"reaching", "arrive", "arrived", "arrives", "pop", "popped", "pops", "appear", "appeared", "appears", "throw", "throws", "throwing", "drop", "fall",
-			"flash", "flashed", "gives", "given", "land", "landed", "pushed", "show", "shows", "through", "gone":
+			"flash", "flashed", "gives", "given", "land", "landed", "pushed", "show", "shows", "through", "gone", "beep", "beeped":
 			where[1] = i
-		case "buzz", "buzzed", "buzzing", "ding", "dinged", "pinged", "pings", "beep", "beeped", "vibrate", "vibrated":
+		case "buzz", "buzzed", "buzzing", "ding", "dinged", "pinged", "pings", "vibrate", "vibrated":
 			where = [...]int{i, i}
 		}
 		if t == "you" || t == "your" {

@@ -1,6 +1,7 @@
 package dialogue
 
 import (
+	"strings"
 	"time"
 
 	"github.com/callwarden/callwarden/transcribe"
@@ -55,16 +56,16 @@ func (d *Detector) hint(seg transcribe.Segment, empty cues) {
 	}
 }
 
-// told is the cues of a side before a time, within so long and so many turns,
-// since it last asked for another number.
-func (d *Detector) told(side audio.Leg, at time.Duration, turn int, within time.Duration, turns int) cues {
+// told is the cues of a side between two times, within so long and so many
+// turns of the latter, since it last asked for another number.
+func (d *Detector) told(side audio.Leg, since, at time.Duration, turn int, within time.Duration, turns int) cues {
 	var c cues
 	for i := len(d.hints) - 1; i >= 0; i-- {
 		h := &d.hints[i]
 		switch {
 		case h.leg != side || h.at > at:
 			continue
-		case at-h.at > within || turn-h.turn > turns || h.other:
+		case h.at <= since || at-h.at > within || turn-h.turn > turns || h.other:
 			return c
 		default:
 			c |= h.cues
@@ -87,49 +88,70 @@ func (d *Detector) in(side audio.Leg, utterance int) cues {
 // spoke of the thing, the other reads out digits that can hardly be of anything
 // else. It needs to know the sides apart: a machine says "your code is" too.
 func (d *Detector) hinted(marks []mark, hits []hit) []hit {
-	if d.mirror || len(d.hints) == 0 {
+	if d.mirror || len(d.hints) == 0 || len(marks) == 0 {
 		return hits
 	}
 	all := hintedAnswers()
-	var sums [3][3]hit
 	var counts [3][3]int
-	var first [3][3]mark
+	var begun [3][3]int // index of the mark that an answer begins with
+	end := marks[len(marks)-1].at
 	for i := range marks {
 		m := &marks[i]
-		if (m.kind != digitsRun && m.kind != letters) || m.leg == audio.Unknown || m.utterance < 0 {
+		if end-m.at > time.Minute || (m.kind != digitsRun && m.kind != letters) || m.leg == audio.Unknown || m.utterance < 0 {
 			continue
 		}
 		for k := range all {
 			a := &all[k]
-			h, n, f := &sums[m.leg][k], &counts[m.leg][k], &first[m.leg][k]
-			if *n > 0 && (m.turn-f.turn > a.turns || m.at-f.at > a.within) {
+			n, from := &counts[m.leg][k], &begun[m.leg][k]
+			if f := &marks[*from]; *n > 0 && (m.turn-f.turn > a.turns || m.at-f.at > a.within) {
 				*n = 0
-			}
-			if *n == 0 {
-				*h, *f = hit{answer: a, start: m.at}, *m
 			}
 			if m.kind == letters && !a.letters {
 				continue
 			}
+			if *n == 0 {
+				*from = i
+			}
 			*n += m.count
-			h.words += " " + m.words
-			h.confidence += m.confidence * float64(m.count)
 			if *n < a.need || *n > a.run || said(marks[:i], m) {
 				continue
 			}
-			points := d.hintPoints(a.tactic, f, m)
-			if points == 0 {
-				continue
+			if h := (hit{answer: a, mark: *m}); !d.ended[h.key()] {
+				hits = d.appendHinted(marks[:i+1], *from, h, hits)
 			}
-			done := *h
-			done.mark, done.points, done.words = *m, points, done.words[1:]
-			done.confidence /= float64(*n)
-			done.ticket = d.ticket.opened && a.tactic != "gift_card_readback"
-			hits = append(hits, done)
 			*n = 0
 		}
 	}
 	return hits
+}
+
+// appendHinted appends h, which the last of marks completes and mark from
+// begins, if what was said before gives it points.
+func (d *Detector) appendHinted(marks []mark, from int, h hit, hits []hit) []hit {
+	first := &marks[from]
+	// What was said before an answer is not said of the next.
+	since := time.Duration(-1)
+	for i := range marks[:from] {
+		m := &marks[i]
+		if m.leg == first.leg && m.turn < first.turn && m.count >= h.answer.need && m.count <= h.answer.run {
+			since = m.at
+		}
+	}
+	if h.points = d.hintPoints(h.answer.tactic, first, &h.mark, since); h.points == 0 {
+		return hits
+	}
+	h.start = first.at
+	n := 0
+	for i := from; i < len(marks); i++ {
+		if m := &marks[i]; m.leg == first.leg && m.count > 0 {
+			h.words = strings.TrimSpace(h.words + " " + m.words)
+			h.confidence += m.confidence * float64(m.count)
+			n += m.count
+		}
+	}
+	h.confidence /= float64(n)
+	h.ticket = d.ticket.opened && h.answer.tactic != "gift_card_readback"
+	return append(hits, h)
 }
 
 // said reports whether the other side said the digits of m first.
@@ -186,18 +208,18 @@ const (
 )
 
 // hintPoints is what digits from first to last mark weigh, going by what was
-// said before them; 0 if it was nothing.
-func (d *Detector) hintPoints(tactic string, first, last *mark) float64 {
+// said before them, and since a time; 0 if it was nothing.
+func (d *Detector) hintPoints(tactic string, first, last *mark, since time.Duration) float64 {
 	reader := first.leg
 	asker := reader.Other()
 	switch tactic {
 	case "otp_readback":
-		asked := d.told(asker, first.at, first.turn, time.Minute, 5)
+		asked := d.told(asker, since, first.at, first.turn, time.Minute, 5)
 		own := d.in(reader, first.utterance) | d.in(reader, last.utterance)
 		switch {
 		case asked&ofCode == 0:
 			return 0
-		case (asked|d.told(reader, last.at, last.turn, time.Minute, 3))&openPlace != 0:
+		case (asked|d.told(reader, -1, last.at, last.turn, time.Minute, 3))&openPlace != 0:
 			return 1
 		case asked&codeNamed != 0, asked.kinds(ofCode) >= 2, own&neverShare != 0, own&readsIt != 0:
 			return plain
@@ -205,7 +227,7 @@ func (d *Detector) hintPoints(tactic string, first, last *mark) float64 {
 			return thin
 		}
 	case "remote_access_compliance":
-		asked := d.told(asker, first.at, first.turn, 2*time.Minute, 12)
+		asked := d.told(asker, since, first.at, first.turn, 2*time.Minute, 12)
 		if asked&program != 0 && asked.kinds(steering) >= 2 {
 			return plain
 		}

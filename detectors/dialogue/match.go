@@ -230,9 +230,23 @@ func (d *Detector) finding(seg transcribe.Segment, m phrase.Match) detectors.Fin
 		Pack:       p.Pack.ID(),
 		Muted:      m.Muted,
 	}
-	if d.ticket.opened && strings.HasPrefix(p.Tactic, "remote_access_") && f.Weight > 0 {
+	if d.ticket.opened && f.Weight > 0 && (strings.HasPrefix(p.Tactic, "remote_access_") || d.ofSession(m)) {
 		f.Weight = min(f.Weight, ticketPoints)
 		f.Rule += ticketRule
 	}
 	return f
+}
+
+// ofSession reports whether m asks for a number that is one of a remote
+// session: "read me the number on your screen" is both.
+func (d *Detector) ofSession(m phrase.Match) bool {
+	if m.Pattern.Tactic != "otp_request" {
+		return false
+	}
+	for i := range d.clusters {
+		if c := &d.clusters[i]; c.tactic == "remote_access_request" && c.first <= m.Last && c.last >= m.First {
+			return true
+		}
+	}
+	return false
 }
