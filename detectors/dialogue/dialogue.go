@@ -305,15 +305,22 @@ func (d *Detector) final(seg transcribe.Segment, l *leg) {
 // decide confirms the findings of a final segment.
 func (d *Detector) decide(seg transcribe.Segment, l *leg) {
 	d.gather(seg.Leg, l)
-	var empty cues // what guards say is of no weight
+	// What guards say is of no weight, of something else, and what is neither.
+	var empty, other, full cues
 	if l.telling != "" && seg.Start < l.until {
 		empty = leading
 	}
 	for i := range d.clusters {
 		c := &d.clusters[i]
 		m, verdict := d.choose(seg.Leg, l, c, d.turn, false)
-		if verdict == fits && m.Muted != "" {
-			empty |= emptied(c.tactic, m.Muted)
+		switch {
+		case verdict != fits:
+		case m.Muted == "":
+			full |= cuesOfTactic(c.tactic)
+		case excuses(m.Muted):
+			empty |= leading
+		default:
+			other |= cuesOfTactic(c.tactic)
 		}
 		key := id{c.tactic, seg.Leg, seg.Utterance, c.ordinal}
 		switch {
@@ -332,7 +339,7 @@ func (d *Detector) decide(seg transcribe.Segment, l *leg) {
 			}
 		}
 	}
-	d.hint(seg, empty)
+	d.hint(seg, empty|other&^full)
 	if len(d.marks) > 0 || len(d.runs) > 0 {
 		d.marks = d.appendMarks(d.marks, seg, d.turn)
 		if d.asked || len(d.runs) > 0 || len(d.codes) > 0 {

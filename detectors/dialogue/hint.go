@@ -18,14 +18,18 @@ type hint struct {
 	other     bool // it ends with a question for another number
 }
 
-// emptied is the cues that a guard takes the weight of: those of its tactic,
-// or all where what is said is no ask of the speaker but told, forbidden or
-// warned of.
-func emptied(tactic, guard string) cues {
+// excuses reports whether a guard means that what is said is no ask of the
+// speaker: it is told, forbidden or warned of.
+func excuses(guard string) bool {
 	switch guard {
 	case "never", "never-ask", "awareness", "told-as-scam", "other-person", "reported", "lesson":
-		return leading
+		return true
 	}
+	return false
+}
+
+// cuesOfTactic is the cues that lead to answers to the tactic.
+func cuesOfTactic(tactic string) cues {
 	switch tactic {
 	case "otp_request":
 		return ofCode
