@@ -38,6 +38,7 @@ type Line struct {
 
 const (
 	maxLine  = 1 << 16        // bytes
+	maxText  = maxLine - 128  // of a line, so that it can be written with its times
 	maxLines = 20_000         // of a transcript; checking a line looks at those before it
 	maxTime  = 24 * time.Hour // no call is longer
 )
@@ -132,6 +133,9 @@ func (t *Transcript) Add(l Line) error {
 	}
 	if l.Start < 0 || l.End < l.Start || l.End > maxTime {
 		return fmt.Errorf("from %v to %v: must lie in order between 0 and %v", l.Start, l.End, maxTime)
+	}
+	if len(l.Text) > maxText {
+		return fmt.Errorf("text of %d bytes: more than %d", len(l.Text), maxText)
 	}
 	for _, before := range slices.Backward(t.Lines) {
 		if before.Leg != l.Leg {
