@@ -143,7 +143,7 @@ func (m *Meter) advice() Advice {
 	return Advice{}
 }
 
-// Score, Level and Contributions are the risk as of the last finding.
+// Score is the score as of the last finding.
 func (m *Meter) Score() float64 { return m.now.Score }
 
 // Level is the level as of the last finding.
