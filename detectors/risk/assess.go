@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/callwarden/callwarden/detectors"
+	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
 // Sign is a finding and when it was first reported: from then on it fades.
@@ -72,6 +74,7 @@ func kindOf(f detectors.Finding) kind {
 type share struct {
 	sign   int // index, for ties and for the order of output
 	kind   kind
+	leg    audio.Leg
 	tactic string
 	raw    float64
 	points int
@@ -85,10 +88,15 @@ func Assess(cfg Config, signs []Sign, at time.Duration) Assessment {
 	shares := weigh(cfg, signs, at)
 	capTactics(cfg, shares)
 	var sums [kinds]int
-	for k, limit := range [...]float64{soft: cfg.Soft, ask: cfg.Ask, comply: cfg.Comply} {
+	pressed := cfg.Soft
+	if i, ok := varied(shares); ok {
+		pressed = cfg.Varied
+		shares[i].why += ", with a story and more of the same side"
+	}
+	for k, limit := range [...]float64{soft: pressed, ask: cfg.Ask, comply: cfg.Comply} {
 		sums[k] = capKind(shares, kind(k), hundredths(limit))
 	}
-	sums[protective] = protect(cfg, shares, sums[soft])
+	sums[protective] = protect(cfg, shares)
 	arm(cfg, shares, sums)
 
 	var a Assessment
@@ -129,7 +137,7 @@ func weigh(cfg Config, signs []Sign, at time.Duration) []share {
 		if f.Muted != "" || f.State == detectors.Retracted || !(f.Weight > 0) {
 			continue
 		}
-		sh := share{sign: i, kind: s.kind, tactic: f.Tactic, raw: f.Weight}
+		sh := share{sign: i, kind: s.kind, leg: f.Leg, tactic: f.Tactic, raw: f.Weight}
 		sh.why = fmt.Sprintf("%s: %.4g points", f.Stage, f.Weight)
 		if f.Confidence < cfg.SureFrom {
 			sh.raw *= 0.5 + 0.5*max(f.Confidence, 0)/cfg.SureFrom
@@ -199,21 +207,58 @@ func capKind(shares []share, k kind, limit int) int {
 	return sum
 }
 
-// protect turns protective shares negative, never below what the soft ones
-// have, and returns their sum.
-func protect(cfg Config, shares []share, softSum int) int {
-	room, sum := min(hundredths(cfg.Protective), softSum), 0
+// varied reports whether one side plays three different soft tactics or more,
+// a story, secrecy and something else, and which share is the secrecy. Honest
+// callers have a story, or are in a hurry, or ask for discretion, and few have
+// all of it.
+func varied(shares []share) (secrecy int, ok bool) {
+	for i := range shares {
+		if shares[i].tactic != "secrecy" || shares[i].points <= 0 {
+			continue
+		}
+		var others []string
+		story := false
+		for j := range shares {
+			s := &shares[j]
+			if s.kind == soft && s.points > 0 && s.leg == shares[i].leg && s.tactic != "secrecy" && !slices.Contains(others, s.tactic) {
+				others = append(others, s.tactic)
+				story = story || strings.HasPrefix(s.tactic, "lure_")
+			}
+		}
+		if story && len(others) >= 2 {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// protect turns protective shares negative and returns their sum. What a side
+// advises takes from its own stories and pressure, never more than they have:
+// a victim who quotes the bank's advice does not make the other side honest.
+func protect(cfg Config, shares []share) int {
+	left, sum := hundredths(cfg.Protective), 0
 	for i := range shares {
 		s := &shares[i]
 		if s.kind != protective {
 			continue
 		}
-		s.points = -min(s.points, room+sum)
+		room := 0
+		for j := range shares {
+			o := &shares[j]
+			if (o.kind == soft || (o.kind == protective && j < i)) && sameSide(o.leg, s.leg) {
+				room += o.points
+			}
+		}
+		s.points = -max(0, min(s.points, room, left))
+		left += s.points
 		sum += s.points
 		s.why += ", takes from stories and pressure"
 	}
 	return sum
 }
+
+// sameSide reports whether two legs may be one side.
+func sameSide(a, b audio.Leg) bool { return a == b || a == audio.Unknown || b == audio.Unknown }
 
 // asked is the tactic that a compliance answers.
 func asked(comply string) string {

@@ -28,9 +28,11 @@ type Config struct {
 
 	// What a single tactic, and what all tactics of a kind together, can add.
 	// Soft are stories and pressure: their cap together is below Warning, so
-	// that without an ask a call never rises above a notice.
+	// that a call without an ask does not rise above a notice; unless one side
+	// has a story, secrecy and a third of them, for which the cap is Varied.
 	SoftTactic   float64 `yaml:"soft_tactic"`
 	Soft         float64 `yaml:"soft"`
+	Varied       float64 `yaml:"varied"`
 	AskTactic    float64 `yaml:"ask_tactic"`
 	Ask          float64 `yaml:"ask"`
 	ComplyTactic float64 `yaml:"comply_tactic"`
@@ -62,7 +64,7 @@ func DefaultConfig() Config {
 		// Of the small Vosk model's words at 0.7 and above, nine in ten are
 		// right; below, confidence says something.
 		SureFrom:   0.7,
-		SoftTactic: 4, Soft: 5.5,
+		SoftTactic: 4, Soft: 5.5, Varied: 8,
 		AskTactic: 10, Ask: 14,
 		ComplyTactic: 10, Comply: 14,
 		Protective: 2,
@@ -77,7 +79,7 @@ func (c Config) Validate() error {
 		value float64
 	}{
 		{"notice", c.Notice}, {"warning", c.Warning}, {"critical", c.Critical},
-		{"soft_tactic", c.SoftTactic}, {"soft", c.Soft}, {"ask_tactic", c.AskTactic}, {"ask", c.Ask},
+		{"soft_tactic", c.SoftTactic}, {"soft", c.Soft}, {"varied", c.Varied}, {"ask_tactic", c.AskTactic}, {"ask", c.Ask},
 		{"comply_tactic", c.ComplyTactic}, {"comply", c.Comply}, {"arming_ask", c.ArmingAsk},
 	} {
 		if !(f.value > 0) || math.IsInf(f.value, 0) {
@@ -91,6 +93,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("risk.critical: %g must be above risk.warning, %g", c.Critical, c.Warning)
 	case c.Soft >= c.Warning:
 		return fmt.Errorf("risk.soft: %g must be below risk.warning, %g: no story alone is a fraud", c.Soft, c.Warning)
+	case c.Varied < c.Soft || c.Varied >= c.Critical:
+		return fmt.Errorf("risk.varied: %g must be at least risk.soft, %g, and below risk.critical, %g", c.Varied, c.Soft, c.Critical)
 	case c.Hold < 0:
 		return fmt.Errorf("risk.hold: %v must be at least 0", c.Hold)
 	case c.HalfLife <= 0:

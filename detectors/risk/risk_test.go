@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/callwarden/callwarden/detectors"
+	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
 // sign is a finding in the shorthand of the tests.
@@ -36,7 +37,11 @@ func TestLevelsFollowTheStagesOfAFraud(t *testing.T) {
 		{"lure alone", []step{{"lure_charge", 3}}, Notice},
 		{"the same lure ten times", []step{{"lure_charge", 3}, {"lure_charge", 3}, {"lure_charge", 3}, {"lure_charge", 3}, {"lure_charge", 3}, {"lure_charge", 3}}, Notice},
 		{"press a key", []step{{"press_key", 1}}, Notice},
-		{"every story there is", []step{{"lure_charge", 4}, {"lure_account", 4}, {"lure_legal", 4}, {"urgency", 4}, {"impersonation", 3}, {"press_key", 2}, {"secrecy", 4}}, Notice},
+		{"every story there is", []step{{"lure_charge", 4}, {"lure_account", 4}, {"lure_legal", 4}, {"urgency", 4}, {"impersonation", 3}, {"press_key", 2}, {"cross_channel", 4}}, Notice},
+		{"a story and secrecy", []step{{"lure_legal", 4}, {"secrecy", 4}}, Notice},
+		{"pressure and secrecy without a story", []step{{"urgency", 4}, {"impersonation", 3}, {"secrecy", 4}}, Notice},
+		{"a story, pressure and secrecy", []step{{"lure_legal", 2.5}, {"urgency", 1}, {"secrecy", 3}}, Warning},
+		{"all of it, and no ask", []step{{"lure_charge", 4}, {"lure_account", 4}, {"lure_legal", 4}, {"urgency", 4}, {"impersonation", 3}, {"press_key", 2}, {"secrecy", 4}}, Warning},
 		{"plain ask", []step{{"otp_request", 6}}, Warning},
 		{"weak ask", []step{{"remote_access_request", 3}}, Notice},
 		{"weak ask after a lure", []step{{"lure_charge", 3}, {"remote_access_request", 3}}, Warning},
@@ -54,6 +59,43 @@ func TestLevelsFollowTheStagesOfAFraud(t *testing.T) {
 		}
 		if m.Level() != tt.want {
 			t.Errorf("%s: %v at %.2f, want %v: %+v", tt.name, m.Level(), m.Score(), tt.want, m.Contributions())
+		}
+	}
+}
+
+func TestEachSideAnswersForItself(t *testing.T) {
+	said := func(leg audio.Leg, tactic string, weight float64) detectors.Finding {
+		f := sign(leg.String()+tactic, tactic, weight)
+		f.Leg = leg
+		return f
+	}
+	for _, tt := range []struct {
+		name  string
+		steps []detectors.Finding
+		want  float64
+	}{
+		{"advice takes from what its side says", []detectors.Finding{
+			said(audio.Caller, "lure_account", 3), said(audio.Caller, "official_counter_advice", 2),
+		}, 1},
+		{"a victim who quotes advice takes nothing", []detectors.Finding{
+			said(audio.Caller, "lure_account", 3), said(audio.Callee, "official_counter_advice", 2),
+		}, 3},
+		{"an unknown side may be either", []detectors.Finding{
+			said(audio.Unknown, "lure_account", 3), said(audio.Callee, "official_counter_advice", 2),
+		}, 1},
+		{"never more than there is", []detectors.Finding{
+			said(audio.Caller, "lure_account", 1), said(audio.Callee, "lure_charge", 2), said(audio.Caller, "official_counter_advice", 2),
+		}, 2},
+		{"two sides are not one that plays everything", []detectors.Finding{
+			said(audio.Caller, "lure_legal", 4), said(audio.Caller, "urgency", 4), said(audio.Callee, "secrecy", 4),
+		}, 5.5},
+	} {
+		m := NewMeter(DefaultConfig())
+		for _, f := range tt.steps {
+			m.Observe(f, 0)
+		}
+		if m.Score() != tt.want {
+			t.Errorf("%s: %v, want %v: %+v", tt.name, m.Score(), tt.want, m.Contributions())
 		}
 	}
 }
@@ -165,6 +207,8 @@ func TestValidateNamesKeyValueAndRule(t *testing.T) {
 		{"risk.repeat: 1.5", func(c *Config) { c.Repeat = 1.5 }},
 		{"risk.repeat: NaN", func(c *Config) { c.Repeat = math.NaN() }},
 		{"risk.sure_from: 2", func(c *Config) { c.SureFrom = 2 }},
+		{"risk.varied: 5 must be at least risk.soft, 5.5", func(c *Config) { c.Varied = 5 }},
+		{"risk.varied: 12 must be at least risk.soft", func(c *Config) { c.Varied = 12 }},
 		{"risk.protective: -1", func(c *Config) { c.Protective = -1 }},
 		{"risk.ask: NaN", func(c *Config) { c.Ask = math.NaN() }},
 		{"risk.comply_tactic: 0", func(c *Config) { c.ComplyTactic = 0 }},
@@ -209,7 +253,7 @@ func TestContributionsSumToTheScore(t *testing.T) {
 			for _, c := range a.Contributions() {
 				sum += c.Points
 				k := kindOf(detectors.Finding{Tactic: c.Tactic})
-				stories = stories && (k == soft || k == protective)
+				stories = stories && (k == soft || k == protective) && c.Tactic != "secrecy"
 				if c.Points > last || c.Why == "" {
 					t.Fatalf("contribution %+v after %v points", c, last)
 				}
@@ -222,7 +266,7 @@ func TestContributionsSumToTheScore(t *testing.T) {
 				t.Fatalf("contributions sum to %v, score %v", sum, a.Score())
 			}
 			if stories && a.Level() > Notice {
-				t.Fatalf("stories and pressure alone are %v", a.Level())
+				t.Fatalf("stories and pressure without secrecy are %v", a.Level())
 			}
 			if a.Peak().Score < a.Score() || a.Peak().Level < a.Level() {
 				t.Fatalf("peak %+v below %v", a.Peak(), a.Score())
