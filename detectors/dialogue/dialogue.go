@@ -36,6 +36,8 @@ const (
 	// A victim who tells of an earlier call goes on telling: what follows a
 	// reported ask on the same leg is reported too.
 	tellingTime = 15 * time.Second
+	// A role play lasts as long as a call's fraud would.
+	lessonTime = 3 * time.Minute
 )
 
 // Config is what a call's detector must be told.
@@ -295,6 +297,11 @@ func (d *Detector) final(seg transcribe.Segment, l *leg) {
 		d.turn, d.speaker = d.turnOf(seg.Leg), seg.Leg
 		d.forget(seg.End)
 		d.ticket.hear(seg.Leg, d.fresh())
+		if playsFraud(d.fresh()) {
+			for i := range d.legs {
+				d.legs[i].telling, d.legs[i].until = "lesson", seg.End+lessonTime
+			}
+		}
 		d.decide(seg, l)
 	}
 	d.hold(seg.Leg, seg.Utterance)
@@ -347,6 +354,26 @@ func (d *Detector) decide(seg transcribe.Segment, l *leg) {
 		}
 	}
 	d.asked = false
+}
+
+// playsFraud reports whether tokens give out the parts of a role play: "I'm the
+// scammer, you are the customer". No fraudster calls himself one.
+func playsFraud(tokens []string) bool {
+	for i, t := range tokens {
+		switch t {
+		case "scammer", "fraudster", "crook", "criminal", "conman", "attacker":
+			if at(tokens, i-1) != "the" {
+				continue
+			}
+			switch at(tokens, i-2) {
+			case "i'm", "play", "playing":
+				return true
+			case "be":
+				return at(tokens, i-3) == "i'll" || at(tokens, i-3) == "you" && i == 3
+			}
+		}
+	}
+	return false
 }
 
 // tells reports whether a guard means that somebody reports or plays what was

@@ -154,7 +154,7 @@ func (d *Detector) appendHinted(marks []mark, from int, h hit, hits []hit) []hit
 		}
 	}
 	h.confidence /= float64(n)
-	h.ticket = d.ticket.opened && h.answer.tactic != "gift_card_readback"
+	h.ticket = d.ticket.covers(first.leg.Other()) && h.answer.tactic != "gift_card_readback"
 	return append(hits, h)
 }
 

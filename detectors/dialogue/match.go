@@ -230,7 +230,11 @@ func (d *Detector) finding(seg transcribe.Segment, m phrase.Match) detectors.Fin
 		Pack:       p.Pack.ID(),
 		Muted:      m.Muted,
 	}
-	if d.ticket.opened && f.Weight > 0 && (strings.HasPrefix(p.Tactic, "remote_access_") || d.ofSession(m)) {
+	asker := seg.Leg
+	if p.Stage == detectors.Comply && asker != audio.Unknown {
+		asker = asker.Other()
+	}
+	if d.ticket.covers(asker) && f.Weight > 0 && (strings.HasPrefix(p.Tactic, "remote_access_") || d.ofSession(m)) {
 		f.Weight = min(f.Weight, ticketPoints)
 		f.Rule += ticketRule
 	}

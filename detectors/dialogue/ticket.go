@@ -28,9 +28,15 @@ type ticket struct {
 	opened  bool
 	claimed bool // by a helper, not answered yet
 	by      audio.Leg
+	family  [3]bool // the leg called the other by a name that only family uses
 }
 
+// covers reports whether what a side asks of the other, or does for it, is help
+// that was wanted.
+func (t *ticket) covers(asker audio.Leg) bool { return t.opened || t.family[asker] }
+
 func (t *ticket) hear(side audio.Leg, tokens []string) {
+	t.family[side] = t.family[side] || callsFamily(tokens)
 	if t.opened {
 		return
 	}
@@ -44,6 +50,31 @@ func (t *ticket) hear(side audio.Leg, tokens []string) {
 	case yours:
 		t.claimed, t.by = true, side
 	}
+}
+
+// callsFamily reports whether tokens address somebody as only family does.
+// Fraudsters say auntie and uncle, and speak of "your mum"; they pose as a
+// grandchild for money, and do not mend computers then.
+func callsFamily(tokens []string) bool {
+	for i, t := range tokens {
+		switch t {
+		case "mum", "mom", "mam", "dad", "gran", "nan", "nana", "granny":
+			switch at(tokens, i-1) {
+			case "my", "your", "his", "her", "their", "our", "the", "a", "tell", "with", "s", "for", "and", "or", "to":
+				continue
+			}
+			switch at(tokens, i+1) {
+			case "and", "is", "was", "says", "said", "has", "will", "who", "it's", "there's":
+				continue
+			}
+			return true
+		case "aunt":
+			if next := at(tokens, i+1); next != "" && at(tokens, i-1) != "my" && at(tokens, i-1) != "your" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 type owner uint8
@@ -63,6 +94,16 @@ func whose(tokens []string) owner {
 			if p := at(tokens, i-1); p != "support" && p != "service" && p != "help" {
 				continue
 			}
+		case "bought", "purchased":
+			// "I bought your printer": a customer calls who sold it.
+			if at(tokens, i-1) == "i" || at(tokens, i-1) == "i've" || at(tokens, i-1) == "we" {
+				for j := i + 1; j < min(len(tokens), i+6); j++ {
+					if isDevice(tokens[j]) && (at(tokens, i+1) == "your" || at(tokens, j-1) == "your" || before(tokens, min(len(tokens), j+5), 4, "you")) {
+						return mine
+					}
+				}
+			}
+			continue
 		case "called", "rang", "phoned", "emailed", "call", "ring", "put", "wrote", "asked", "reported":
 			if who := calledAbout(tokens, i); who != nobody {
 				return who
