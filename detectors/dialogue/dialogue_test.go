@@ -448,35 +448,48 @@ var call = rapid.Custom(func(t *rapid.T) []transcribe.Segment {
 	return append(segs, open...)
 })
 
+// lives is the state of every finding of a call so far.
+type lives map[string]detectors.State
+
+// take checks a list of findings against their lives before.
+func (l lives) take(t interface{ Fatalf(string, ...any) }, list []detectors.Finding) {
+	for _, f := range list {
+		before := l[f.ID]
+		switch {
+		case f.State == detectors.Provisional && before != 0:
+			t.Fatalf("%s is provisional after %v", f.ID, before)
+		case f.State == detectors.Provisional && f.Muted != "":
+			t.Fatalf("%s is provisional and muted", f.ID)
+		case f.State == detectors.Retracted && before != detectors.Provisional:
+			t.Fatalf("%s is retracted after %v", f.ID, before)
+		case f.State == detectors.Confirmed && before != 0 && before != detectors.Provisional:
+			t.Fatalf("%s is confirmed after %v", f.ID, before)
+		}
+		if f.End < f.Start || f.Words == "" || !(f.Confidence > 0 && f.Confidence <= 1) || !(f.Weight > 0) {
+			t.Fatalf("finding %+v", f)
+		}
+		l[f.ID] = f.State
+	}
+}
+
+// end checks that no finding is left open.
+func (l lives) end(t interface{ Fatalf(string, ...any) }) {
+	for id, s := range l {
+		if s == detectors.Provisional {
+			t.Fatalf("%s never ended", id)
+		}
+	}
+}
+
 func TestEveryFindingIsPublishedAtMostOncePerState(t *testing.T) {
 	set := smallSet(t)
 	rapid.Check(t, func(t *rapid.T) {
 		d := dialogue.New(set, dialogue.Config{})
-		state := map[string]detectors.State{}
+		l := lives{}
 		for _, s := range call.Draw(t, "call") {
-			for _, f := range d.Observe(s) {
-				before := state[f.ID]
-				switch {
-				case f.State == detectors.Provisional && before != 0:
-					t.Fatalf("%s is provisional after %v", f.ID, before)
-				case f.State == detectors.Provisional && f.Muted != "":
-					t.Fatalf("%s is provisional and muted", f.ID)
-				case f.State == detectors.Retracted && before != detectors.Provisional:
-					t.Fatalf("%s is retracted after %v", f.ID, before)
-				case f.State == detectors.Confirmed && before != 0 && before != detectors.Provisional:
-					t.Fatalf("%s is confirmed after %v", f.ID, before)
-				}
-				if f.End < f.Start || f.Words == "" || f.Confidence <= 0 || f.Confidence > 1 {
-					t.Fatalf("finding %+v", f)
-				}
-				state[f.ID] = f.State
-			}
+			l.take(t, d.Observe(s))
 		}
-		for id, s := range state {
-			if s == detectors.Provisional {
-				t.Fatalf("%s never ended", id)
-			}
-		}
+		l.end(t)
 	})
 }
 

@@ -228,6 +228,15 @@ func TestFraudsAlertOnOneUnknownLeg(t *testing.T) {
 	for _, s := range readScripts(t) {
 		want := play(t, lib, s, asSaid).meter.Peak().Level
 		p := play(t, lib, s, unknown)
+		if s.file == "hints.txt" {
+			// Without sides a machine that tells a code looks the same.
+			for _, f := range p.all {
+				if strings.HasSuffix(f.Rule, "after-hints") {
+					t.Errorf("%s:%d: %s: on one leg: %s", s.file, s.line, s.name, f.ID)
+				}
+			}
+			continue
+		}
 		if got := p.meter.Peak().Level; want >= risk.Warning && got < risk.Warning {
 			t.Errorf("%s:%d: %s: on one leg: %v, want %v: %s", s.file, s.line, s.name, got, want, told(p.all))
 		}
