@@ -33,7 +33,7 @@ func callwarden(t *testing.T, args ...string) (code int, stdout, stderr string) 
 // The demo's promise, kept by the real recogniser and heard by a subscriber
 // who knows nothing of us but the subjects.
 func TestDemoCallsAreJudgedAsPromised(t *testing.T) {
-	server, err := natssink.StartServer(natssink.ServerConfig{Listen: "127.0.0.1:0", MaxStore: 64 << 20}, slog.New(slog.DiscardHandler))
+	server, err := natssink.StartServer(natssink.ServerConfig{Listen: "127.0.0.1:0", MaxStore: 1 << 30}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func DefaultConfig() Config {
 		Stream:       "CALLWARDEN",
 		ManageStream: true,
 		MaxAge:       7 * 24 * time.Hour,
-		MaxBytes:     1 << 30,
+		MaxBytes:     256 << 20, // the server sets it aside; a million events, about
 		Replicas:     1,
 		// Longer than a server's restart, so that events sent before it and
 		// again after it are stored once; an id costs the server some 100
