@@ -158,10 +158,11 @@ func (d *Detector) appendHinted(marks []mark, from int, h hit, hits []hit) []hit
 	return append(hits, h)
 }
 
-// said reports whether the other side said the digits of m first.
+// said reports whether another side said the digits of m before: to say them
+// again is no answer.
 func said(marks []mark, m *mark) bool {
 	for i := range marks {
-		if o := &marks[i]; o.leg != m.leg && o.count == m.count && alike(o.words, m.words) {
+		if o := &marks[i]; o.leg != m.leg && o.end <= m.at && o.count == m.count && m.count >= 4 && alike(o.words, m.words) {
 			return true
 		}
 	}

@@ -90,7 +90,7 @@ func (d *Detector) isAnswer(m phrase.Match) bool {
 		return false
 	}
 	for i := range d.runs {
-		if r := &d.runs[i]; r.Count >= 3 && r.First+d.window.from <= m.Last && r.Last+d.window.from >= m.First {
+		if r := &d.runs[i]; r.Count >= 2 && r.First+d.window.from <= m.Last && r.Last+d.window.from >= m.First {
 			return true
 		}
 	}
@@ -241,10 +241,10 @@ func (d *Detector) finding(seg transcribe.Segment, m phrase.Match) detectors.Fin
 	return f
 }
 
-// ofSession reports whether m asks for a number that is one of a remote
-// session: "read me the number on your screen" is both.
+// ofSession reports whether m asks for a number or password that is one of a
+// remote session: "read me the number on your screen" is both.
 func (d *Detector) ofSession(m phrase.Match) bool {
-	if m.Pattern.Tactic != "otp_request" {
+	if t := m.Pattern.Tactic; t != "otp_request" && t != "credential_request" {
 		return false
 	}
 	for i := range d.clusters {

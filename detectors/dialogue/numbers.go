@@ -12,11 +12,17 @@ func codeLike(tokens []string, runs []spoken.Run, r *spoken.Run) bool {
 	if a, ok := spoken.AmountAt(tokens, r.First); ok && a.Last >= r.Last {
 		return false
 	}
+	large := false
 	for _, t := range tokens[r.First : r.Last+1] {
 		switch t {
 		case "thousand", "million", "lakh", "lakhs", "crore", "crores":
-			return false // nobody reads a code so
+			large = true // nobody reads a code so
+		case "no", "sorry", "wait":
+			large = false // unless he takes it back
 		}
+	}
+	if large && !(isSecret(at(tokens, r.First-2)) && at(tokens, r.First-1) == "is") {
+		return false
 	}
 	if measured(tokens, r.Last+1) || dated(tokens, r) || labelled(tokens, r.First) {
 		return false

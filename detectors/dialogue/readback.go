@@ -35,7 +35,7 @@ type answer struct {
 func answers() [4]answer {
 	return [...]answer{
 		{"otp_request", "otp_readback", "dialogue/otp-readback", 4, 8, time.Minute, 6, false, true, 8},
-		{"remote_access_request", "remote_access_compliance", "dialogue/session-id", 8, 12, 2 * time.Minute, 12, true, true, 8},
+		{"remote_access_request", "remote_access_compliance", "dialogue/session-id", 6, 12, 2 * time.Minute, 12, true, true, 8},
 		{"gift_card_request", "gift_card_readback", "dialogue/gift-card-readback", 10, 0, 5 * time.Minute, 40, true, true, 8},
 		{"credential_request", "credential_request", "dialogue/credential-readback", 3, 0, time.Minute, 6, false, false, -0.5},
 	}
@@ -228,7 +228,7 @@ func (d *Detector) answeredTo(side audio.Leg, a *answer, marks []mark, hits []hi
 		case digitsRun, letters:
 			repeated := m.words == last && d.eitherSide(m.leg, m.leg)
 			if ask == nil || other || repeated || !d.opposite(m.leg, ask.leg) ||
-				(a.run > 0 && m.count > a.run) || (m.kind == letters && !a.letters) || (m.utterance < 0 && !a.keypad) {
+				said(marks[:i], m) || (a.run > 0 && m.count > a.run) || (m.kind == letters && !a.letters) || (m.utterance < 0 && !a.keypad) {
 				continue
 			}
 			if n == 0 {
