@@ -1,6 +1,7 @@
 package risk
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -92,16 +93,20 @@ func Assess(cfg Config, signs []Sign, at time.Duration) Assessment {
 	if i, ok := varied(shares); ok {
 		pressed = cfg.Varied
 		shares[i].why += ", with a story and more of the same side"
+		// It has its points before the cap takes them: it explains the cap.
+		s := shares[i]
+		shares = slices.Insert(slices.Delete(shares, i, i+1), 0, s)
 	}
 	for k, limit := range [...]float64{soft: pressed, ask: cfg.Ask, comply: cfg.Comply} {
 		sums[k] = capKind(shares, kind(k), hundredths(limit))
 	}
 	sums[protective] = protect(cfg, shares)
+	sums[ask] += accompany(cfg, shares, sums)
 	arm(cfg, shares, sums)
 
 	var a Assessment
 	total := 0
-	slices.SortStableFunc(shares, func(x, y share) int { return y.points - x.points })
+	slices.SortStableFunc(shares, func(x, y share) int { return cmp.Or(y.points-x.points, x.sign-y.sign) })
 	for _, s := range shares {
 		if s.points == 0 {
 			continue
@@ -205,6 +210,61 @@ func capKind(shares []share, k kind, limit int) int {
 		sum += s.points
 	}
 	return sum
+}
+
+// accompany raises the strongest ask towards the warning level, for every
+// different story and pressure that the same side brings with it, secrecy
+// counting twice, and returns by how much. They are not independent: honest
+// people ask for things, and are in a hurry, but few do both and want it kept
+// quiet.
+func accompany(cfg Config, shares []share, sums [kinds]int) int {
+	missing := hundredths(cfg.Warning)
+	for _, s := range sums {
+		missing -= s
+	}
+	if missing <= 0 {
+		return 0
+	}
+	const (
+		most = 3   // of what counts
+		from = 250 // hundredths: a hint of an ask gains nothing
+	)
+	var raised *share
+	var with []string
+	bonus := 0
+	for i := range shares {
+		s := &shares[i]
+		if s.kind != ask || s.points < from {
+			continue
+		}
+		company := companyOf(shares, s.leg)
+		n := len(company)
+		if slices.Contains(company, "secrecy") {
+			n++
+		}
+		if b := min(n, most) * hundredths(cfg.Company); b > bonus {
+			raised, with, bonus = s, company, b
+		}
+	}
+	if raised == nil {
+		return 0
+	}
+	bonus = min(bonus, missing)
+	raised.points += bonus
+	raised.why += fmt.Sprintf(", %.4g more beside %s", float64(bonus)/100, strings.Join(with, ", "))
+	return bonus
+}
+
+// companyOf lists the soft tactics of a side that have half a point or more.
+func companyOf(shares []share, side audio.Leg) []string {
+	var list []string
+	for i := range shares {
+		s := &shares[i]
+		if s.kind == soft && s.leg == side && s.points >= 50 && !slices.Contains(list, s.tactic) {
+			list = append(list, s.tactic)
+		}
+	}
+	return list
 }
 
 // varied reports whether one side plays three different soft tactics or more,

@@ -37,6 +37,9 @@ type Config struct {
 	Ask          float64 `yaml:"ask"`
 	ComplyTactic float64 `yaml:"comply_tactic"`
 	Comply       float64 `yaml:"comply"`
+	// Company is what an ask gains towards Warning for each story or pressure
+	// that the same side brings with it.
+	Company float64 `yaml:"company"`
 	// Protective is the most that official advice takes away, and it takes it
 	// from soft points only: a fraudster who says "never share your code"
 	// before he asks for it gains nothing.
@@ -67,6 +70,7 @@ func DefaultConfig() Config {
 		SoftTactic: 4, Soft: 5.5, Varied: 8,
 		AskTactic: 10, Ask: 14,
 		ComplyTactic: 10, Comply: 14,
+		Company:    0.5,
 		Protective: 2,
 		ArmingAsk:  2,
 	}
@@ -103,6 +107,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("risk.repeat: %g must be from 0 to 1", c.Repeat)
 	case !(c.SureFrom >= 0 && c.SureFrom <= 1):
 		return fmt.Errorf("risk.sure_from: %g must be from 0 to 1", c.SureFrom)
+	case !(c.Company >= 0) || math.IsInf(c.Company, 0):
+		return fmt.Errorf("risk.company: %g must be at least 0", c.Company)
 	case !(c.Protective >= 0) || math.IsInf(c.Protective, 0):
 		return fmt.Errorf("risk.protective: %g must be at least 0", c.Protective)
 	}
