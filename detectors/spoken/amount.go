@@ -42,7 +42,7 @@ func AmountAt(tokens []string, i int) (Number, bool) {
 	}
 	v, n := valueAt(tokens, i)
 	if n == 0 {
-		if v, n = kilo(tokens[i]), 1; v == 0 {
+		if v = kilo(tokens[i]); v == 0 {
 			return Number{}, false
 		}
 		end := i + 1

@@ -100,15 +100,17 @@ func (p *plot) curve(points []sweepPoint, x, y axis, of func(sweepPoint) (float6
 	p.Path = path.String()
 }
 
-func (pt sweepPoint) String() string {
-	s := fmt.Sprintf("alert from %s points on:", short(pt.Threshold))
+func (p sweepPoint) String() string {
+	s := fmt.Sprintf("alert from %s points on:", short(p.Threshold))
 	for _, f := range []struct {
 		v      float64
 		format string
 		scale  float64
 	}{
-		{pt.Recall, " recall %s %%,", 100}, {pt.Precision, " precision %s %%,", 100},
-		{pt.FalsePer100, " %s false per 100,", 1}, {pt.Delay, " median %s s to the alert,", 1},
+		{p.Recall, " recall %s %%,", 100},
+		{p.Precision, " precision %s %%,", 100},
+		{p.FalsePer100, " %s false per 100,", 1},
+		{p.Delay, " median %s s to the alert,", 1},
 	} {
 		if !math.IsNaN(f.v) && !math.IsInf(f.v, 0) {
 			s += fmt.Sprintf(f.format, short(f.scale*f.v))
@@ -130,9 +132,11 @@ func precisionRecall(points []sweepPoint, s Summary) *plot {
 		return nil
 	}
 	x, y := xAxis(1), yAxis(1)
-	p := &plot{Title: "Precision and recall", XLabel: "recall", YLabel: "precision",
+	p := &plot{
+		Title: "Precision and recall", XLabel: "recall", YLabel: "precision",
 		Caption: "Each point is another score from which on a call would be alerted.",
-		XTicks:  x.ticks(asPercent), YTicks: y.ticks(asPercent)}
+		XTicks:  x.ticks(asPercent), YTicks: y.ticks(asPercent),
+	}
 	p.curve(points, x, y, func(pt sweepPoint) (float64, float64) { return pt.Recall, pt.Precision })
 	p.now(x, y, s.Recall, s.Precision, "this run, alerting at "+s.AlertLevel)
 	return p
@@ -151,9 +155,11 @@ func falseAgainstDelay(points []sweepPoint, rows []Row, s Summary) *plot {
 		return nil
 	}
 	x, y := xAxis(roundUp(longest)), yAxis(max(1, roundUp(most)))
-	p := &plot{Title: "False alarms against time to alert", XLabel: "median time to alert, s", YLabel: "false alarms per 100 honest calls",
+	p := &plot{
+		Title: "False alarms against time to alert", XLabel: "median time to alert, s", YLabel: "false alarms per 100 honest calls",
 		Caption: "From the first turn that could be acted on. A missed fraud counts as never, so the curve ends where half are missed.",
-		XTicks:  x.ticks(short), YTicks: y.ticks(short)}
+		XTicks:  x.ticks(short), YTicks: y.ticks(short),
+	}
 	p.curve(points, x, y, func(pt sweepPoint) (float64, float64) { return pt.Delay, pt.FalsePer100 })
 	var all []float64
 	for _, r := range rows {
@@ -209,8 +215,10 @@ func delays(rows []Row) *plot {
 		most = max(most, n)
 	}
 	x, y := xAxis(step*float64(len(bins)+2)), yAxis(roundUp(float64(most)))
-	p := &plot{Title: "Time to alert", XLabel: "seconds from the first turn that could be acted on", YLabel: "frauds",
-		Caption: fmt.Sprintf("%d alerted, %d never.", len(all), never), YTicks: y.ticks(short)}
+	p := &plot{
+		Title: "Time to alert", XLabel: "seconds from the first turn that could be acted on", YLabel: "frauds",
+		Caption: fmt.Sprintf("%d alerted, %d never.", len(all), never), YTicks: y.ticks(short),
+	}
 	add := func(i, n int, class, title string) {
 		from, to := x.at(step*float64(i))+1, x.at(step*float64(i+1))-1
 		top := y.at(float64(n))

@@ -61,7 +61,7 @@ func Run(ctx context.Context, cfg Config, items []Item, log *slog.Logger) (Resul
 			return r, err
 		}
 		r.Backend, r.Model, r.Listen = l.Info().Backend, l.Info().Model, l.Mode()
-		ears = func(script.Transcript) (*listen.Listener, error) { return l, nil }
+		ears = func(script.Transcript) (*listen.Listener, error) { return l, nil } //nolint:unparam // text mode opens one each
 	case Text:
 		ears = func(t script.Transcript) (*listen.Listener, error) {
 			speak := script.New(func(string) (script.Transcript, error) { return t, nil })
@@ -106,8 +106,10 @@ func Run(ctx context.Context, cfg Config, items []Item, log *slog.Logger) (Resul
 // measure hears one item.
 func measure(ctx context.Context, cfg Config, it Item, ears func(script.Transcript) (*listen.Listener, error), log *slog.Logger) Row {
 	failed := func(err error) Row {
-		return Row{ID: it.ID, Label: it.Label, Level: "none", Tactics: []string{}, Findings: []Found{},
-			Error: err.Error(), undone: ctx.Err() != nil}
+		return Row{
+			ID: it.ID, Label: it.Label, Level: "none", Tactics: []string{}, Findings: []Found{},
+			Error: err.Error(), undone: ctx.Err() != nil,
+		}
 	}
 	var (
 		call    *source.Call

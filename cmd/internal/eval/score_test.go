@@ -167,8 +167,10 @@ func TestScoreCountsByLabel(t *testing.T) {
 
 func TestRequirementsNameWhatIsNotMet(t *testing.T) {
 	rate := func(v float64) *float64 { return &v }
-	s := Summary{Recall: rate(0.94), FalsePer100: rate(2), TimeToAlert: Spread{P50: rate(3)},
-		PerTactic: map[string]TacticScore{"otp_request": {Recall: rate(0.8), Precision: rate(1)}}}
+	s := Summary{
+		Recall: rate(0.94), FalsePer100: rate(2), TimeToAlert: Spread{P50: rate(3)},
+		PerTactic: map[string]TacticScore{"otp_request": {Recall: rate(0.8), Precision: rate(1)}},
+	}
 	for _, tt := range []struct {
 		require string
 		want    []string
@@ -210,10 +212,14 @@ func TestComparisonListsWhatChanged(t *testing.T) {
 		return Row{ID: id, Label: label, Level: "warning", AlertAtS: &when, DelayS: delay}
 	}
 	notice := func(id, label string) Row { return Row{ID: id, Label: label, Level: "notice"} }
-	before := Results{Items: []Row{quiet("found", Scam), alerted("lost", Scam, nil), alerted("sooner", Scam, &later5), alerted("same", Scam, &now),
-		quiet("disturbed", Benign), alerted("left alone", Benign, nil), notice("opening", ScamHook), quiet("gone", Benign), quiet("not sure", Unclear)}}
-	after := Results{Items: []Row{alerted("found", Scam, nil), notice("lost", Scam), alerted("sooner", Scam, &now), alerted("same", Scam, &now),
-		notice("disturbed", Benign), quiet("left alone", Benign), alerted("opening", ScamHook, nil), quiet("new", Benign), alerted("not sure", Unclear, nil)}}
+	before := Results{Items: []Row{
+		quiet("found", Scam), alerted("lost", Scam, nil), alerted("sooner", Scam, &later5), alerted("same", Scam, &now),
+		quiet("disturbed", Benign), alerted("left alone", Benign, nil), notice("opening", ScamHook), quiet("gone", Benign), quiet("not sure", Unclear),
+	}}
+	after := Results{Items: []Row{
+		alerted("found", Scam, nil), notice("lost", Scam), alerted("sooner", Scam, &now), alerted("same", Scam, &now),
+		notice("disturbed", Benign), quiet("left alone", Benign), alerted("opening", ScamHook, nil), quiet("new", Benign), alerted("not sure", Unclear, nil),
+	}}
 	before.Summary, after.Summary = Score(before.Items, Text, "warning"), Score(after.Items, Text, "warning")
 	c := Compare(before, after)
 	ids := func(ms []Move) (out string) {

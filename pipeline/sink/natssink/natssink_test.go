@@ -230,11 +230,9 @@ func TestPublishReachesIndependentSubscriberAsTheBindingSays(t *testing.T) {
 }
 
 func TestTranscriptsStayInsideUnlessAsked(t *testing.T) {
-	s := open(t, Config(func() Config {
-		c := DefaultConfig()
-		c.Server = startServer(t, DefaultServerConfig())
-		return c
-	}()))
+	cfg := DefaultConfig()
+	cfg.Server = startServer(t, DefaultServerConfig())
+	s := open(t, cfg)
 	publish(t, s, segment("c1", 1))
 	closeAll(t, s)
 	if got := s.Stats(); got != (Stats{}) {
