@@ -16,6 +16,7 @@ const (
 	readsIt                      // "it says", before digits
 	neverShare                   // "it says not to share it"
 	typeIt                       // "put it in", which is not to read it out
+	errand                       // a booking, a ticket: its number is no secret
 	openPlace                    // the code of a gate or a network
 	device                       // where a program runs
 	program                      // a program, an app
@@ -90,6 +91,10 @@ func cuesOf(tokens []string) (c cues, last int) {
 			case "code", "codes", "app", "number", "lock", "password", "combination", "pin":
 				note(i, openPlace)
 			}
+		case "meeting", "zoom", "webinar", "conference", "lottery", "bingo", "raffle":
+			note(i, openPlace)
+		case "booking", "reservation", "tracking", "appointment", "ticket", "tickets", "table", "seat", "seats", "tracker":
+			note(i, errand)
 		case "gift", "voucher", "vouchers", "itunes", "giftcard", "giftcards", "prepaid", "scratch", "scratched", "coating", "denomination", "denominations":
 			note(i, cardOfValue)
 		case "play":
@@ -108,7 +113,7 @@ func cuesOf(tokens []string) (c cues, last int) {
 			note(i, onTheNet)
 		}
 		switch t {
-		case "text", "message", "sms", "notification", "phone", "mobile", "cell", "cellphone", "handset", "app", "email", "inbox", "screen", "whatsapp", "ping":
+		case "text", "message", "sms", "notification", "phone", "mobile", "cell", "cellphone", "handset", "app", "email", "inbox", "whatsapp", "ping":
 			where[0] = i
 		case "sent", "send", "sending", "sends", "coming", "comes", "come", "came", "get", "got", "getting", "receive", "received", "reach", "reached",
 			"reaching", "arrive", "arrived", "arrives", "pop", "popped", "pops", "appear", "appeared", "appears", "throw", "throws", "throwing", "drop", "fall",
@@ -152,7 +157,8 @@ func ofSomething(tokens []string, i int) bool {
 	switch p {
 	case "zip", "post", "postal", "area", "country", "sort", "dress", "source", "promo", "promotion", "promotional", "discount", "coupon", "error",
 		"door", "gate", "garage", "lock", "entry", "group", "voucher", "bar", "qr", "product", "color", "colour", "fault", "building", "wifi", "my", "our", "his", "her", "whose",
-		"tag", "meter", "locker", "rx", "prescription", "vin", "insurance", "social", "security", "passport", "licence", "card", "pnr", "wrong", "docket":
+		"tag", "meter", "locker", "rx", "prescription", "vin", "insurance", "social", "security", "passport", "licence", "card", "pnr", "wrong", "docket",
+		"car", "cab", "taxi", "van", "bus", "train", "seat", "table", "platform", "meeting", "queue", "lot", "rail", "jersey", "shirt":
 		return true
 	}
 	return false

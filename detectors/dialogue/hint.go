@@ -46,7 +46,7 @@ func (d *Detector) hint(seg transcribe.Segment, empty cues) {
 	tokens := d.fresh()
 	c, last := cuesOf(tokens)
 	c &^= empty
-	if c&(neverShare|typeIt) != 0 {
+	if c&(neverShare|typeIt) != 0 || (c&errand != 0 && c&codeNamed == 0) {
 		c &^= ofCode
 	}
 	other := false
@@ -201,9 +201,9 @@ func nextSign(s string) (c byte, rest int) {
 
 func hintedAnswers() [3]answer {
 	return [...]answer{
-		{"otp_request", "otp_readback", "dialogue/otp-after-hints", 4, 8, 20 * time.Second, 2, true, false, 6},
-		{"remote_access_request", "remote_access_compliance", "dialogue/session-id-after-hints", 9, 10, 30 * time.Second, 4, false, false, 6},
-		{"gift_card_request", "gift_card_readback", "dialogue/gift-card-after-hints", 12, 40, time.Minute, 6, true, false, 6},
+		{"otp_request", "otp_readback", "dialogue/otp-after-hints", 4, 8, 20 * time.Second, 2, true, false, plain},
+		{"remote_access_request", "remote_access_compliance", "dialogue/session-id-after-hints", 9, 10, 30 * time.Second, 4, false, false, plain},
+		{"gift_card_request", "gift_card_readback", "dialogue/gift-card-after-hints", 12, 40, time.Minute, 6, true, false, plain},
 	}
 }
 

@@ -51,7 +51,7 @@ func measured(tokens []string, i int) bool {
 		"percent", "per", "minutes", "minute", "hours", "hour", "days", "day", "weeks", "week", "months", "month", "years", "year",
 		"seconds", "second", "times", "o'clock", "am", "pm", "degrees", "miles", "mile", "kilometers", "feet", "inches", "inch",
 		"street", "avenue", "road", "drive", "lane", "boulevard", "court", "crescent", "close", "place", "people", "items", "cards",
-		"digit", "digits", "letters", "characters", "numbers", "things", "of", "megabytes", "gigabytes", "kids", "children", "or", "off":
+		"digit", "digits", "letters", "characters", "numbers", "things", "of", "megabytes", "gigabytes", "grams", "gram", "kilos", "kilo", "kilograms", "litres", "liters", "volts", "watts", "units", "points", "steps", "calories", "kids", "children", "or", "off":
 		return true
 	case "a", "p":
 		return at(tokens, i+1) == "m"
@@ -140,12 +140,23 @@ func labelled(tokens []string, i int) bool {
 	return false
 }
 
+// isNumbered reports whether "which" or "what" before tok asks for a number that
+// is no code.
+func isNumbered(tok string) bool {
+	switch tok {
+	case "year", "time", "date", "day", "flat", "house", "floor", "door", "building", "room", "street", "road", "bus", "train", "platform", "size",
+		"table", "gate", "terminal", "page", "channel", "age", "price", "amount":
+		return true
+	}
+	return false
+}
+
 // asksOther reports whether the words from i on ask for a number that is no
 // code ("can I have your order number", "how much was it"), and where that
 // ends. "the code that we sent to your phone number" does not.
 func asksOther(tokens []string, i int) (last int, ok bool) {
 	if t, next := at(tokens, i), at(tokens, i+1); (t == "how" && (next == "much" || next == "many" || next == "old" || next == "long")) ||
-		((t == "what" || t == "which") && (next == "year" || next == "time" || next == "date" || next == "day")) {
+		((t == "what" || t == "which") && isNumbered(next)) {
 		return i + 1, true
 	}
 	last, ok = otherNumber(tokens, i)
