@@ -243,7 +243,7 @@ func (d *Detector) hintPoints(tactic string, first, last *mark, since time.Durat
 				if h.leg != asker {
 					return 0
 				}
-				return plain
+				return thin // a shop's own line names them first, too
 			}
 		}
 	}
