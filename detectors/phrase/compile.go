@@ -21,6 +21,7 @@ type Set struct {
 	triggers [][]int32 // atom to the clauses that list programs
 	shared   *Shared
 	guards   []*guard // every one, shared and of packs
+	memos    int      // alternatives that a matcher remembers
 	// atomWords are the words that a text could hold for an atom: one, or for
 	// a prefix those of the set's vocabulary that begin so.
 	atomWords [][]string
@@ -60,6 +61,7 @@ type inst struct {
 	least, span int // words of the shortest and the longest match
 	elements    int // with classes expanded
 	anchor      []int32
+	memo        int32 // kindAlt: its place in Matcher.memos
 }
 
 type guard struct {
@@ -99,7 +101,38 @@ func Compile(packs []*Pack, shared *Shared, conf []*Confusions) (*Set, error) {
 		return nil, errors.Join(c.errs...)
 	}
 	c.anchors()
+	c.memos()
 	return c.set, nil
+}
+
+// memos gives every alternative a place where a matcher remembers what a text
+// has of it. Classes are shared, so most are asked for many times a text.
+func (c *compiler) memos() {
+	seen := map[*inst]bool{}
+	var visit func(in *inst)
+	visit = func(in *inst) {
+		if in == nil || seen[in] {
+			return
+		}
+		seen[in] = true
+		if in.kind == kindAlt {
+			in.memo = int32(c.set.memos)
+			c.set.memos++
+		}
+		for _, k := range in.kids {
+			visit(k)
+		}
+	}
+	for i := range c.set.progs {
+		visit(c.set.progs[i].root)
+	}
+	for _, g := range c.set.guards {
+		for _, part := range append(g.parts[:], g.unless) {
+			if part != nil {
+				visit(part.root)
+			}
+		}
+	}
 }
 
 // Packs lists the packs of the set.

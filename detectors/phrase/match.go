@@ -43,6 +43,8 @@ type Matcher struct {
 	occ     []uint64 // atom: the tokens that have it
 	touched []int32  // atoms whose occ is not zero
 	blocked uint64   // tokens that words and numbers may not use
+	laid    uint32   // which block it is, of all so far
+	memos   []memo   // of alternatives, by inst.memo
 
 	epoch   uint32   // of the text
 	said    []uint32 // atom: epoch in which a token had it
@@ -52,11 +54,19 @@ type Matcher struct {
 	ready   []int32  // programs whose clauses are all found
 }
 
+// memo is what the block has of an alternative.
+type memo struct {
+	laid  uint32 // the block that it is of
+	words uint64 // tokens that are one of its plain words
+	live  uint64 // which of its first 64 phrases have all their words there
+}
+
 // NewMatcher returns the scratch of one call.
 func (s *Set) NewMatcher() *Matcher {
 	return &Matcher{
 		set: s, occ: make([]uint64, s.atoms.count), said: make([]uint32, s.atoms.count),
 		clause: make([]uint32, len(s.clauses)), listed: make([]uint32, len(s.clauses)),
+		memos: make([]memo, s.memos),
 	}
 }
 
@@ -120,6 +130,10 @@ func (m *Matcher) move(base int) {
 		m.occ[a] = 0
 	}
 	m.touched = m.touched[:0]
+	if m.laid++; m.laid == 0 {
+		clear(m.memos)
+		m.laid = 1
+	}
 	m.base, m.size = base, min(len(m.tokens)-base, blockTokens)
 	m.valid = 1<<m.size - 1
 	for i := range m.size {
@@ -304,13 +318,13 @@ func (m *Matcher) eval(in *inst, s uint64) uint64 {
 		}
 		return s
 	case kindAlt:
-		var words uint64
-		for _, a := range in.atoms {
-			words |= m.occ[a]
+		has := m.recall(in)
+		ends := s & has.words &^ m.blocked << 1
+		for live := has.live; live != 0; live &= live - 1 {
+			ends |= m.eval(in.kids[bits.TrailingZeros64(live)], s)
 		}
-		ends := s & words &^ m.blocked << 1
-		for _, k := range in.kids {
-			ends |= m.eval(k, s)
+		for i := 64; i < len(in.kids); i++ {
+			ends |= m.eval(in.kids[i], s)
 		}
 		return ends
 	case kindOpt:
@@ -336,6 +350,35 @@ func (m *Matcher) eval(in *inst, s uint64) uint64 {
 		return s & between(n, n+1)
 	}
 	return 0
+}
+
+// recall is what the block has of an alternative. Most have nothing, and are
+// asked for by many phrases: remembering it takes a third off a quiet segment.
+func (m *Matcher) recall(in *inst) memo {
+	has := &m.memos[in.memo]
+	if has.laid == m.laid {
+		return *has
+	}
+	*has = memo{laid: m.laid}
+	for _, a := range in.atoms {
+		has.words |= m.occ[a]
+	}
+	for i, k := range in.kids[:min(64, len(in.kids))] {
+		if k.kind != kindWord || m.hasAll(k.atoms) {
+			has.live |= 1 << i
+		}
+	}
+	return *has
+}
+
+// hasAll reports whether the block has each of the atoms.
+func (m *Matcher) hasAll(atoms []int32) bool {
+	for _, a := range atoms {
+		if m.occ[a] == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (m *Matcher) evalNumber(in *inst, s uint64) uint64 {
