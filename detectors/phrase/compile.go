@@ -19,6 +19,7 @@ type Set struct {
 	atoms    atoms  // what tokens are compared with
 	clauses  []clause
 	triggers [][]int32 // atom to the clauses that list programs
+	members  [][]int32 // atom to all clauses that it is in
 	shared   *Shared
 	guards   []*guard // every one, shared and of packs
 	memos    int      // alternatives that a matcher remembers
@@ -548,8 +549,10 @@ func (c *compiler) anchors() {
 		rarest.programs = append(rarest.programs, int32(i))
 	}
 	s.triggers = make([][]int32, s.atoms.count)
+	s.members = make([][]int32, s.atoms.count)
 	for id, cl := range s.clauses {
 		for _, a := range cl.atoms {
+			s.members[a] = append(s.members[a], int32(id))
 			if len(cl.programs) > 0 {
 				s.triggers[a] = append(s.triggers[a], int32(id))
 			}
