@@ -89,3 +89,13 @@ func TestEvalExitSaysWhatIsWrong(t *testing.T) {
 		})
 	}
 }
+
+// The rules were written with these calls: what they find there must not get
+// lost. It says nothing of unseen calls.
+func TestDevelopmentCallsStayAsTheyAreJudged(t *testing.T) {
+	code, _, stderr := callwarden(t, "eval", "../../testdata/eval/development.jsonl", "--mode", "text",
+		"--require", "recall=0.93,false_alarms_per_100=3.5")
+	if code != exitDone {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
