@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,7 +71,7 @@ func TestDemoCallsAreJudgedAsPromised(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	ended := map[string]string{}
+	ended, found := map[string]string{}, map[string][]string{}
 	total := 0
 	for subject, msgs := range got {
 		for _, m := range msgs {
@@ -82,12 +83,14 @@ func TestDemoCallsAreJudgedAsPromised(t *testing.T) {
 				continue
 			}
 			var e struct {
-				Level string `json:"level"`
+				Level   string   `json:"level"`
+				Tactics []string `json:"tactics"`
 			}
 			if err := json.Unmarshal(m.Data, &e); err != nil {
 				t.Fatal(err)
 			}
-			ended[strings.TrimPrefix(subject, "callwarden.v1.call.default.")] = e.Level
+			call := strings.TrimPrefix(subject, "callwarden.v1.call.default.")
+			ended[call], found[call] = e.Level, e.Tactics
 		}
 	}
 	if len(ended) != 6 {
@@ -97,6 +100,19 @@ func TestDemoCallsAreJudgedAsPromised(t *testing.T) {
 		fraud := strings.HasPrefix(call, "fraud-")
 		if fraud && level != "LEVEL_CRITICAL" || !fraud && level != "LEVEL_NONE" && level != "LEVEL_NOTICE" {
 			t.Errorf("%s ended at %s", call, level)
+		}
+	}
+	for prefix, tactics := range map[string][]string{
+		"fraud-code-":      {"otp_request", "otp_readback"},
+		"fraud-giftcards-": {"gift_card_request", "gift_card_readback"},
+		"fraud-remote-":    {"remote_access_request", "remote_access_compliance"},
+	} {
+		for call := range found {
+			for _, want := range tactics {
+				if strings.HasPrefix(call, prefix) && !slices.Contains(found[call], want) {
+					t.Errorf("%s: ask and compliance are %v, found %v", call, tactics, found[call])
+				}
+			}
 		}
 	}
 	delivered := regexp.MustCompile(`(\d+) of (\d+) events delivered`).FindStringSubmatch(stdout)
