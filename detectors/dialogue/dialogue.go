@@ -356,11 +356,20 @@ func (d *Detector) decide(seg transcribe.Segment, l *leg) {
 	d.asked = false
 }
 
-// playsFraud reports whether tokens give out the parts of a role play: "I'm the
-// scammer, you are the customer". No fraudster calls himself one.
+// playsFraud reports whether tokens give out the parts of a role play, "I'm the
+// scammer, you are the customer", or open a lesson, "I'm to talk a little about
+// scams". No fraudster calls himself one.
 func playsFraud(tokens []string) bool {
 	for i, t := range tokens {
 		switch t {
+		case "scams", "scammers":
+			// A talk "about scams", not a call about fraud on an account.
+			if p := at(tokens, i-1); p != "about" && p != "on" && p != "phone" {
+				continue
+			}
+			if slices.ContainsFunc(tokens[max(0, i-6):i], isLesson) {
+				return true
+			}
 		case "scammer", "fraudster", "crook", "criminal", "conman", "attacker":
 			if at(tokens, i-1) != "the" {
 				continue
@@ -372,6 +381,15 @@ func playsFraud(tokens []string) bool {
 				return at(tokens, i-3) == "i'll" || at(tokens, i-3) == "you" && i == 3
 			}
 		}
+	}
+	return false
+}
+
+// isLesson reports whether tok is an occasion at which people are taught.
+func isLesson(tok string) bool {
+	switch tok {
+	case "talk", "speak", "presentation", "workshop", "class", "session", "lesson", "seminar", "course":
+		return true
 	}
 	return false
 }

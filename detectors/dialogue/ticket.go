@@ -119,7 +119,7 @@ func whose(tokens []string) owner {
 		switch {
 		case mineSaid:
 			return mine
-		case yourSaid:
+		case yourSaid, callsAbout(tokens, i):
 			return yours
 		case opened && spokenBy(around, "you", "you've", "you'd"):
 			return yours
@@ -128,6 +128,20 @@ func whose(tokens []string) owner {
 		}
 	}
 	return nobody
+}
+
+// callsAbout reports whether somebody calls about the ticket at i: "calling
+// back about ticket four one", "are you calling about an existing ticket".
+func callsAbout(tokens []string, i int) bool {
+	for j := max(0, i-4); j < i; j++ {
+		if t := tokens[j]; t != "about" && t != "regarding" {
+			continue
+		}
+		return slices.ContainsFunc(tokens[max(0, j-4):j], func(t string) bool {
+			return t == "calling" || t == "call" || t == "ringing" || t == "phoning" || t == "back"
+		})
+	}
+	return false
 }
 
 func spokenBy(tokens []string, who ...string) bool {
