@@ -82,9 +82,17 @@ func (c Config) Validate() error {
 		key   string
 		value float64
 	}{
-		{"notice", c.Notice}, {"warning", c.Warning}, {"critical", c.Critical},
-		{"soft_tactic", c.SoftTactic}, {"soft", c.Soft}, {"varied", c.Varied}, {"ask_tactic", c.AskTactic}, {"ask", c.Ask},
-		{"comply_tactic", c.ComplyTactic}, {"comply", c.Comply}, {"arming_ask", c.ArmingAsk},
+		{"notice", c.Notice},
+		{"warning", c.Warning},
+		{"critical", c.Critical},
+		{"soft_tactic", c.SoftTactic},
+		{"soft", c.Soft},
+		{"varied", c.Varied},
+		{"ask_tactic", c.AskTactic},
+		{"ask", c.Ask},
+		{"comply_tactic", c.ComplyTactic},
+		{"comply", c.Comply},
+		{"arming_ask", c.ArmingAsk},
 	} {
 		if !(f.value > 0) || math.IsInf(f.value, 0) {
 			return fmt.Errorf("risk.%s: %g must be above 0", f.key, f.value)
