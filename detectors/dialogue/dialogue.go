@@ -357,8 +357,8 @@ func (d *Detector) decide(seg transcribe.Segment, l *leg) {
 }
 
 // playsFraud reports whether tokens give out the parts of a role play, "I'm the
-// scammer, you are the customer", or open a lesson, "I'm to talk a little about
-// scams". No fraudster calls himself one.
+// scammer, you are the customer", or open a lesson, "a workshop on scams". No
+// fraudster calls himself one.
 func playsFraud(tokens []string) bool {
 	for i, t := range tokens {
 		switch t {
@@ -388,7 +388,7 @@ func playsFraud(tokens []string) bool {
 // isLesson reports whether tok is an occasion at which people are taught.
 func isLesson(tok string) bool {
 	switch tok {
-	case "talk", "speak", "presentation", "workshop", "class", "session", "lesson", "seminar", "course":
+	case "presentation", "workshop", "class", "lesson", "seminar", "course": // not "talk": fraudsters call to talk about scams
 		return true
 	}
 	return false
