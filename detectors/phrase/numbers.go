@@ -1,6 +1,8 @@
 package phrase
 
 import (
+	"slices"
+
 	"github.com/callwarden/callwarden/detectors/spoken"
 )
 
@@ -37,15 +39,28 @@ func (m *Matcher) numbersIn(tokens []string) {
 		m.numbers = append(m.numbers, number{kindDigits, r.First, r.Last, float64(r.Count)})
 	}
 	for i := 0; i < len(tokens); i++ {
+		if !m.numberNear(i) {
+			continue
+		}
 		if n, ok := spoken.NumberAt(tokens, i); ok {
 			m.numbers = append(m.numbers, number{kindNumber, n.First, n.Last, n.Value})
 			i = n.Last
 		}
 	}
 	for i := 0; i < len(tokens); i++ {
+		if !m.numberNear(i) {
+			continue
+		}
 		if n, ok := spoken.AmountAt(tokens, i); ok {
 			m.numbers = append(m.numbers, number{kindAmount, n.First, n.Last, n.Value})
 			i = n.Last
 		}
 	}
+}
+
+// numberNear reports whether a number may begin at token i: it or one of the
+// two after it, behind "a" or a currency, is a number's. Most tokens are not,
+// and looking takes less than trying.
+func (m *Matcher) numberNear(i int) bool {
+	return slices.Contains(m.flat[m.starts[i]:m.starts[min(i+3, len(m.starts)-1)]], numberAtom)
 }
