@@ -23,7 +23,7 @@ var mayImport = map[string]string{
 	"detectors/spoken":          "",
 	"detectors/tactics":         "detectors detectors/phrase",
 	"detectors/dialogue":        "detectors detectors/phrase detectors/spoken detectors/tactics transcribe transcribe/audio",
-	"detectors/risk":            "detectors",
+	"detectors/risk":            "detectors transcribe/audio",
 	"pipeline/source":           "transcribe/audio",
 	"pipeline/source/*":         "pipeline/source transcribe/audio",
 	"pipeline/sink":             "detectors/risk proto/*",
