@@ -278,7 +278,7 @@ func (s *session) partial(segments []transcribe.Segment) ([]transcribe.Segment, 
 	if !ok && s.shown.Text == "" || seg.Text == s.shown.Text {
 		return segments, nil
 	}
-	if !ok { // the words shown before are gone, for now
+	if !ok { // the words shown before are taken back
 		seg = transcribe.Segment{Leg: s.leg, Utterance: s.utterance, Start: s.shown.Start, End: s.shown.End}
 	}
 	s.shown = seg
