@@ -19,7 +19,14 @@ import (
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A stream that is created while nats-server shuts down keeps its file store
+// open for the life of the process (v2.15.2, seldom, on a busy machine): tests
+// that pull the server away meet that now and then, and it is not ours to end.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*fileStore).flushStreamStateLoop"),
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"))
+}
 
 const patience = 20 * time.Second // for what takes milliseconds on an idle machine
 
