@@ -66,6 +66,10 @@ type Info struct {
 // Words is not empty. A session with a phrase list writes the word "…" for
 // speech between phrases that is in none. Times are on the media clock, inside
 // the audio heard so far.
+//
+// Where a leg is listened to in several ways at once, utterances are numbered
+// over all of them, and segments of one way are in order among themselves: the
+// same stretch of speech may come as a phrase first and in all its words later.
 type Segment struct {
 	Leg        audio.Leg
 	Utterance  int
@@ -73,6 +77,28 @@ type Segment struct {
 	Start, End time.Duration
 	Text       string
 	Words      []Word
+	Heard      Heard // set by the listening plan, not by sessions
+}
+
+// Heard says against what a segment was decoded, and so what it is worth.
+type Heard uint8
+
+const (
+	Openly    Heard = iota // the open vocabulary: these are the words
+	Screened               // the closed list of the tactic packs: a hint that needs agreement
+	AsNumbers              // the closed list of digits, after an ask
+)
+
+func (h Heard) String() string {
+	switch h {
+	case Openly:
+		return "open"
+	case Screened:
+		return "screen"
+	case AsNumbers:
+		return "digits"
+	}
+	return "invalid"
 }
 
 // Word is one recognised word.
@@ -86,6 +112,16 @@ type Word struct {
 type Vocabulary interface {
 	// Knows reports whether the model can recognise word.
 	Knows(word string) bool
+}
+
+// Pauser is implemented by sessions that can end an utterance where the caller
+// knows that speech has stopped.
+type Pauser interface {
+	// Pause makes final what was heard since the last final segment, at the
+	// cost of no audio. What the session knows of the speaker stays; Write may
+	// follow, and the gap before its frame is not decoded. Its errors are
+	// those of Write.
+	Pause(ctx context.Context) ([]Segment, error)
 }
 
 // PhraseSession is implemented by sessions opened with Options.Phrases.
