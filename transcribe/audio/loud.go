@@ -56,6 +56,7 @@ func (v *LoudVoice) Start(rateHz int) int {
 // Speech implements [Voice].
 func (v *LoudVoice) Speech(window []int16) bool {
 	var power float32
+	v.still.ended = false
 	for _, s := range window {
 		// Two simple high-passes in a row: 12 dB an octave.
 		x := float32(s)
@@ -137,53 +138,51 @@ type stillness struct {
 	ended bool    // a tenth has just ended
 	power float32 // of the last tenth, mean
 
-	lag, size int
-	n         int
-	last      [stillLags * stillLagMax]float32 // samples, for the lags
-	sums      [stillLags + 1]float32
-	before    [stillLags + 1]float32 // of the tenth before: power, then autocorrelation over it
-	tenths    int                    // in a row that were like the one before
+	lag    int                    // samples that the autocorrelation's lags are apart
+	size   int                    // samples of a tenth
+	pcm    []float32              // of the tenth so far, behind the last ones of the tenth before
+	before [stillLags + 1]float32 // of that one: power, then autocorrelation over it
+	tenths int                    // in a row that were like the one before
 }
 
 const (
 	stillLags   = 4
-	stillLagMax = 6    // samples a lag, at 48 kHz; one at 8 kHz
 	stillRatio  = 1.26 // power may change by 1 dB
 	stillColour = 0.13 // and autocorrelation by this; that of noise wavers by 0.05
 	stillTenths = 3    // like the one before: no vowel keeps still so long
 )
 
 func (s *stillness) begin(rateHz int) {
-	*s = stillness{lag: min(max(1, rateHz/8000), stillLagMax), size: rateHz / 10}
+	*s = stillness{lag: max(1, rateHz/8000), size: rateHz / 10, pcm: s.pcm[:0]}
+	s.pcm = append(s.pcm, make([]float32, stillLags*s.lag)...)
 }
 
 func (s *stillness) add(x float32) {
-	s.ended = false
-	n := len(s.last)
-	at := s.n % n
-	s.sums[0] += x * x
-	for k := 1; k <= stillLags; k++ {
-		s.sums[k] += x * s.last[(at+n-k*s.lag)%n]
-	}
-	s.last[at] = x
-	if s.n++; s.n%s.size == 0 {
+	s.pcm = append(s.pcm, x)
+	if len(s.pcm) == stillLags*s.lag+s.size {
 		s.end()
 	}
 }
 
 // end compares a tenth with the one before.
 func (s *stillness) end() {
+	reach := stillLags * s.lag
+	tenth := s.pcm[reach:]
+	var colour [stillLags + 1]float32
+	for k := range colour {
+		colour[k] = dot(tenth, s.pcm[reach-k*s.lag:][:len(tenth)])
+	}
 	s.ended = true
-	s.power = s.sums[0] / float32(s.size)
-	colour := s.sums
+	s.power = colour[0] / float32(s.size)
 	like := s.power < s.before[0]*stillRatio && s.power*stillRatio > s.before[0]
 	for k := 1; k <= stillLags; k++ {
-		colour[k] /= max(s.sums[0], 1)
+		colour[k] /= max(s.power*float32(s.size), 1)
 		d := colour[k] - s.before[k]
 		like = like && d < stillColour && d > -stillColour
 	}
 	colour[0] = s.power
-	s.before, s.sums = colour, [stillLags + 1]float32{}
+	s.before = colour
+	s.pcm = append(s.pcm[:0], tenth[len(tenth)-reach:]...)
 	if like {
 		s.tenths++
 	} else {
