@@ -2,6 +2,7 @@ package audio
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -30,6 +31,8 @@ type FrontEnd struct {
 	given   int           // and out
 	level   gain
 	resampl *Resampler
+	find    *finder
+	channel Channel
 	fill    *band // nil where nothing is to be filled
 
 	levelled, resampled []float32
@@ -42,7 +45,23 @@ func NewFrontEnd(cfg FrontEndConfig) (*FrontEnd, error) {
 	if cfg.RateHz < minRateHz || cfg.RateHz > maxRateHz {
 		return nil, fmt.Errorf("front end: rate %d Hz: %d to %d Hz are supported", cfg.RateHz, minRateHz, maxRateHz)
 	}
-	return &FrontEnd{rateHz: cfg.RateHz, unfilled: cfg.Unfilled}, nil
+	return &FrontEnd{rateHz: cfg.RateHz, unfilled: cfg.Unfilled, find: newFinder(cfg.RateHz)}, nil
+}
+
+// frontShape of resampling: speech goes on to a recogniser that looks at bands
+// of a hundred Hz and more, and above a telephone's band something is filled in
+// anyway. At twice the rate every other sample is the input's own. That takes
+// a quarter of the time of the exact filter there and half of it elsewhere.
+func frontShape() shape { return shape{stopDB: 60, passBand: 0.9, fold: true} }
+
+// Channel is what has been found out of the leg's channel so far. It is known
+// after some words, holds over gaps, and starts anew where the rate changes.
+func (e *FrontEnd) Channel() Channel {
+	ch := e.channel
+	if ch.RateHz > 0 && e.level.noise >= 0 {
+		ch.NoiseDB = math.Round(10 * math.Log10(max(e.level.noise, 1)/(32768*32768)))
+	}
+	return ch
 }
 
 // Process takes the leg's next frame and returns what is complete with it: in
@@ -108,7 +127,7 @@ func (e *FrontEnd) end() time.Duration { return e.from + Span(e.heard, e.in) }
 // start begins a stretch of audio without gaps at one rate.
 func (e *FrontEnd) start(f Frame) error {
 	if e.resampl == nil || e.in != f.Rate {
-		r, err := NewResampler(f.Rate, e.rateHz)
+		r, err := newResampler(f.Rate, e.rateHz, frontShape())
 		if err != nil {
 			return err
 		}
@@ -116,10 +135,13 @@ func (e *FrontEnd) start(f Frame) error {
 		e.level = e.level.at(f.Rate)
 		e.resampl, e.fill = r, nil
 		if !e.unfilled {
-			e.fill = newBand(f.Rate, e.rateHz)
+			e.fill = newBand(e.rateHz)
 		}
+		e.channel = assumed(f.Rate)
+		e.find.reset()
 	}
 	e.resampl.Reset()
+	e.find.begin()
 	// A stretch's last sample may reach past its end by a part of a sample.
 	e.base = max(f.Start, e.base+Span(e.given, e.rateHz))
 	e.in, e.from, e.heard, e.given, e.open = f.Rate, f.Start, 0, 0, true
@@ -139,8 +161,13 @@ func (e *FrontEnd) give(out []Frame, leg Leg) []Frame {
 	if len(e.resampled) == 0 {
 		return out
 	}
-	if e.fill != nil {
-		e.fill.apply(e.resampled)
+	for rest := e.resampled; len(rest) > 0; {
+		now := e.channel
+		n, _ := e.find.hear(rest, &e.channel)
+		if e.fill != nil {
+			e.fill.apply(rest[:n], now)
+		}
+		rest = rest[n:]
 	}
 	at := len(e.pcm)
 	for _, v := range e.resampled {

@@ -19,6 +19,7 @@ type gain struct {
 	n               int     // samples of the block so far
 	power           float64 // their sum of squares
 	floor           float64 // mean power of the noise between speech; 0 before the first block
+	noise           float64 // mean power of what is no speech; negative before the first
 	speech          float64 // mean power of speech
 	blocks          float64 // speech blocks that this mean stands for
 	now, step       float32 // factor, and what each sample adds to it
@@ -34,12 +35,14 @@ const (
 	firstBlocks  = 5.0    // speech blocks before their level is believed
 	memoryBlocks = 300.0  // 3 s
 	gainPace     = 0.1    // a block: 100 ms
+	noisePace    = 0.02   // a block: half a second
 )
 
 func newGain(rateHz int) gain {
 	return gain{
 		blockLen: rateHz / 100,
 		keep:     float32(1 - 2*math.Pi*20/float64(rateHz)), // 20 Hz
+		noise:    -1,
 		now:      1,
 	}
 }
@@ -74,6 +77,10 @@ func (g *gain) endBlock() {
 	if p > g.floor*overFloor {
 		g.blocks = min(g.blocks+1, memoryBlocks)
 		g.speech += (p - g.speech) / g.blocks
+	} else if g.noise < 0 {
+		g.noise = p
+	} else {
+		g.noise += (p - g.noise) * noisePace
 	}
 	if g.blocks < firstBlocks {
 		return
@@ -87,7 +94,7 @@ func (g *gain) endBlock() {
 func (g gain) at(rateHz int) gain {
 	fresh := newGain(rateHz)
 	if g.blockLen > 0 {
-		fresh.floor, fresh.speech, fresh.blocks, fresh.now = g.floor, g.speech, g.blocks, g.now
+		fresh.floor, fresh.noise, fresh.speech, fresh.blocks, fresh.now = g.floor, g.noise, g.speech, g.blocks, g.now
 	}
 	return fresh
 }

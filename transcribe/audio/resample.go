@@ -5,6 +5,13 @@ import (
 	"math"
 )
 
+// shape is how sharply a resampler tells what it keeps from what it must not.
+type shape struct {
+	stopDB   float64 // how far the rest is kept down
+	passBand float64 // of the lower Nyquist frequency, kept flat
+	fold     bool    // what lies near that frequency may be mirrored about it
+}
+
 const (
 	// stopBandDB is how far what lies above the lower of the two Nyquist
 	// frequencies is kept down; 16-bit audio has 96 dB.
@@ -27,6 +34,7 @@ type Resampler struct {
 	up, down int       // the rates' ratio in lowest terms: out/in
 	half     int       // input samples that an output needs on either side
 	bank     []float32 // up phases of 2·half taps
+	copies   bool      // phase 0 is the input sample itself
 	buf      []float32 // input that outputs to come still need
 	base     int       // where in buf the next output's taps begin
 	phase    int       // of the next output, in 1/up input samples
@@ -38,6 +46,10 @@ type Resampler struct {
 // The filter takes memory in proportion to the larger number of the ratio in
 // lowest terms: under 100 KB for the rates in use, up to 8 MB for odd ones.
 func NewResampler(inHz, outHz int) (*Resampler, error) {
+	return newResampler(inHz, outHz, shape{stopDB: stopBandDB, passBand: passBand})
+}
+
+func newResampler(inHz, outHz int, form shape) (*Resampler, error) {
 	for _, hz := range []int{inHz, outHz} {
 		if hz < minRateHz || hz > maxRateHz {
 			return nil, fmt.Errorf("resampling %d to %d Hz: rates from %d to %d Hz are supported", inHz, outHz, minRateHz, maxRateHz)
@@ -45,7 +57,7 @@ func NewResampler(inHz, outHz int) (*Resampler, error) {
 	}
 	d := gcd(inHz, outHz)
 	r := &Resampler{up: outHz / d, down: inHz / d}
-	r.design(float64(inHz), float64(outHz))
+	r.design(float64(inHz), float64(outHz), form)
 	r.Reset()
 	return r, nil
 }
@@ -59,17 +71,23 @@ func gcd(a, b int) int {
 
 // design fills the bank. Phase p, tap j weighs the input sample that lies
 // p/up - (j-half+1) input samples before the output.
-func (r *Resampler) design(inHz, outHz float64) {
+func (r *Resampler) design(inHz, outHz float64, form shape) {
 	if r.up == r.down {
 		return
 	}
 	stop := min(inHz, outHz) / 2
-	pass := stop * passBand
+	pass := stop * form.passBand
+	if form.fold {
+		stop += stop - pass
+	}
 	transition := 2 * math.Pi * (stop - pass) / inHz // radians an input sample
-	r.half = int(math.Ceil((stopBandDB - 7.95) / (2.285 * transition) / 2))
-	beta := 0.1102 * (stopBandDB - 8.7)
+	r.half = int(math.Ceil((form.stopDB - 7.95) / (2.285 * transition) / 2))
+	beta := 0.1102 * (form.stopDB - 8.7)
 	cut := (pass + stop) / inHz // twice the cut-off, in cycles an input sample
 
+	// Where the cut-off lies at the input's Nyquist frequency, an input sample
+	// is its own output.
+	r.copies = math.Abs(cut-1) < 1e-9
 	taps := 2 * r.half
 	r.bank = make([]float32, r.up*taps)
 	for p := range r.up {
@@ -151,7 +169,11 @@ func (r *Resampler) Flush(dst []float32) []float32 {
 func (r *Resampler) drain(dst []float32, total int64) []float32 {
 	taps := 2 * r.half
 	for r.base+taps <= len(r.buf) && r.out < total {
-		dst = append(dst, dot(r.bank[r.phase*taps:][:taps], r.buf[r.base:][:taps]))
+		if r.phase == 0 && r.copies {
+			dst = append(dst, r.buf[r.base+r.half-1])
+		} else {
+			dst = append(dst, dot(r.bank[r.phase*taps:][:taps], r.buf[r.base:][:taps]))
+		}
 		r.out++
 		r.phase += r.down
 		r.base += r.phase / r.up

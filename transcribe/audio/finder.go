@@ -1,0 +1,166 @@
+package audio
+
+// finder finds out what a channel carries, from speech alone: it compares the
+// power of a few bands, added up over the blocks that are loud enough to be
+// speech. Loud blocks weigh most, so noise that came before the first word is
+// outweighed by that word.
+//
+// It hears samples at the recogniser's rate, in blocks that are counted from
+// the start of a stretch: what it finds does not depend on frames. It looks
+// back only.
+type finder struct {
+	spec  *spectrum
+	binHz float32
+	block []float32 // as far as it has come
+	power []float32 // of the last whole block
+
+	peak     float32 // power of the loudest speech, falling by 1 dB a second
+	heard    float32 // speech blocks that the sums below stand for
+	low, mid float32 // mean power of speech in 94 to 220 Hz and 330 to 1000 Hz
+	hissing  float32 // blocks with something to say about the upper edge
+	top, cut float32 // their mean power in 2800 to 3250 Hz and 3450 to 3650 Hz
+	upper    int     // blocks in a row with power from 4400 to 7500 Hz
+	without  int     // speech blocks since it was last found there
+	empty    int     // speech blocks in a row with nothing at all there
+}
+
+const (
+	finderBlock  = 0.032     // seconds
+	finderPeak   = 0.9926    // a block: 1 dB a second
+	finderBelow  = 1.0 / 100 // 20 dB below the peak is no speech, or too little of it
+	finderLeast  = 64.0      // rms of 8: what is below is not speech, whatever else there is
+	finderMemory = 30.0      // blocks: a second of speech
+	finderFirst  = 4.0       // blocks before the lower edge is believed
+	finderHisses = 3.0       // blocks before the upper edge is believed
+
+	// Measured (bands of speech as recorded against through 300 to 3400 Hz):
+	// low against mid is -26 to 4 dB against -37 to -56, where -15 to -26 is
+	// speech through a handset that only falls off; cut against top is -4 to
+	// -28 dB against -37 to -56.
+	lowGone, lowThere = 0.0008, 0.002  // -31 and -27 dB
+	cutGone, cutThere = 0.0008, 0.0013 // -31 and -29 dB
+	upperThere        = 0.00005        // -43 dB below the peak
+	upperGone         = 40             // speech blocks: 1.3 s
+	upperEmpty        = 0.000001       // -60 dB: not even the noise of a microphone
+	upperEmptyBlocks  = 4              // speech blocks
+	telephoneLowHz    = 300
+	telephoneHighHz   = 3400
+	narrowHighHz      = 4000
+	wideHighHz        = 8000
+	// wideInHz is from where audio could carry more than a telephone does.
+	wideInHz = 10000
+)
+
+func newFinder(rateHz int) *finder {
+	n := 8
+	for float64(n) < finderBlock*float64(rateHz)*0.75 {
+		n *= 2
+	}
+	return &finder{
+		spec: newSpectrum(n), binHz: float32(rateHz) / float32(n),
+		block: make([]float32, 0, n), power: make([]float32, n/2+1),
+	}
+}
+
+// assumed is the channel of a leg of which nothing has been heard.
+func assumed(inHz int) Channel {
+	ch := Channel{RateHz: inHz, LowHz: telephoneLowHz, HighHz: min(inHz/2, wideHighHz)}
+	if inHz >= wideInHz {
+		ch.LowHz = 0
+	}
+	return ch
+}
+
+// begin starts a stretch; what was found holds.
+func (f *finder) begin() { f.block = f.block[:0] }
+
+// reset forgets what was found: it was of another channel.
+func (f *finder) reset() {
+	*f = finder{spec: f.spec, binHz: f.binHz, block: f.block[:0], power: f.power}
+}
+
+// hear takes the next samples of x, up to the end of a block, and returns how
+// many, and whether ch has changed with them.
+func (f *finder) hear(x []float32, ch *Channel) (n int, changed bool) {
+	n = min(len(x), f.spec.n-len(f.block))
+	f.block = append(f.block, x[:n]...)
+	if len(f.block) < f.spec.n {
+		return n, false
+	}
+	f.spec.power(f.power, f.block)
+	f.block = f.block[:0]
+	was := *ch
+	f.judge(ch)
+	return n, *ch != was
+}
+
+// band is the power from lowHz to highHz in the last block.
+func (f *finder) band(lowHz, highHz float32) (sum float32) {
+	from, to := int(lowHz/f.binHz)+1, min(int(highHz/f.binHz), len(f.power)-1)
+	for k := from; k <= to; k++ {
+		sum += f.power[k]
+	}
+	return sum
+}
+
+func (f *finder) judge(ch *Channel) {
+	all := f.band(280, 3400)
+	f.peak = max(f.peak*finderPeak, all)
+	if all < finderLeast || all < f.peak*finderBelow {
+		f.upper = 0
+		return
+	}
+	mid := f.band(330, 1000)
+	f.heard = min(f.heard+1, finderMemory)
+	f.low += (f.band(94, 220) - f.low) / f.heard
+	f.mid += (mid - f.mid) / f.heard
+	if f.heard >= finderFirst {
+		switch {
+		case f.low < f.mid*lowGone:
+			ch.LowHz = telephoneLowHz
+		case f.low > f.mid*lowThere:
+			ch.LowHz = 0
+		}
+	}
+	f.judgeUpper(ch, all)
+	// Vowels have little up there, and noise of the codec beside it.
+	if top := f.band(2800, 3250); top > mid/50 {
+		f.hissing = min(f.hissing+1, finderMemory)
+		f.top += (top - f.top) / f.hissing
+		f.cut += (f.band(3450, 3650) - f.cut) / f.hissing
+	}
+	if ch.HighHz > narrowHighHz || f.hissing < finderHisses {
+		return
+	}
+	switch {
+	case f.cut < f.top*cutGone:
+		ch.HighHz = telephoneHighHz
+	case f.cut > f.top*cutThere:
+		ch.HighHz = narrowHighHz
+	}
+}
+
+// judgeUpper looks whether audio that could carry more than 4 kHz does. A
+// click fills one block, a fricative at least two. all is the block's power in
+// the telephone band.
+func (f *finder) judgeUpper(ch *Channel, all float32) {
+	if ch.RateHz < wideInHz {
+		return
+	}
+	f.without++
+	f.empty++
+	up := f.band(4400, 7500)
+	if up > all*upperEmpty {
+		f.empty = 0
+	}
+	if up < f.peak*upperThere {
+		f.upper = 0
+	} else if f.upper++; f.upper >= 2 {
+		f.without = 0
+		ch.HighHz = min(ch.RateHz/2, wideHighHz)
+	}
+	if ch.HighHz > narrowHighHz && (f.without >= upperGone || f.empty >= upperEmptyBlocks) {
+		ch.HighHz = narrowHighHz
+		f.heard, f.hissing = 0, 0 // another channel, or the first look at this one
+	}
+}
