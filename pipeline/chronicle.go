@@ -13,6 +13,7 @@ import (
 	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/detectors/risk"
 	"github.com/callwarden/callwarden/detectors/spoken"
+	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/sink"
 	"github.com/callwarden/callwarden/pipeline/source"
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
@@ -27,6 +28,9 @@ type chronicle struct {
 	meter    *risk.Meter
 	context  *callwardenv1.CallContext
 	legs     map[string]*legState
+	ears     *listen.Call
+	state    listen.State
+	partly   error // why what was screened is not transcribed
 	order    []*legState
 	hearing  callwardenv1.Hearing
 	at       time.Duration // how far the call has been heard
@@ -41,6 +45,28 @@ type legState struct {
 	heard   time.Duration
 	dropped time.Duration
 	deaf    error
+	refused bool
+	lag     time.Duration
+	late    bool // the lag is worth telling
+}
+
+// A lag is told when it passes the first of these, and gone when it is under
+// the second.
+const (
+	lagFrom = time.Second
+	lagTo   = 500 * time.Millisecond
+)
+
+// note takes what one frame says of the leg and reports whether that changes
+// how it is heard.
+func (l *legState) note(h heard) (changed bool) {
+	if h.deaf == nil {
+		l.heard = max(l.heard, h.at)
+	}
+	late := h.lag >= lagFrom || l.late && h.lag > lagTo
+	changed = h.dropped != l.dropped || (h.deaf == nil) != (l.deaf == nil) || late != l.late
+	l.dropped, l.deaf, l.lag, l.late = h.dropped, h.deaf, h.lag, late
+	return changed
 }
 
 func newChronicle(p *Pipeline, call *source.Call) *chronicle {
@@ -60,7 +86,13 @@ func newChronicle(p *Pipeline, call *source.Call) *chronicle {
 	return c
 }
 
-func (c *chronicle) start(ctx context.Context) {
+func (c *chronicle) start(ctx context.Context, ears *listen.Call) {
+	c.ears, c.state = ears, ears.State()
+	c.started(ctx)
+	c.status(ctx, c.p.listen.Reason())
+}
+
+func (c *chronicle) started(ctx context.Context) {
 	info := c.p.listen.Info()
 	ev := &callwardenv1.CallStarted{
 		Context:    c.context,
@@ -76,20 +108,44 @@ func (c *chronicle) start(ctx context.Context) {
 		ev.Legs = append(ev.Legs, l.leg)
 	}
 	c.publish(ctx, sink.CallStarted, 0, ev)
-	c.status(ctx, "")
+}
+
+// refuse tells of a call that is not listened to because of why.
+func (c *chronicle) refuse(ctx context.Context, why error) error {
+	for _, l := range c.order {
+		l.refused = true
+	}
+	c.started(ctx)
+	c.status(ctx, why.Error())
+	c.end(ctx, why)
+	if errors.Is(why, listen.ErrFull) {
+		why = fmt.Errorf("%w: %w", source.ErrBusy, why)
+	}
+	return errors.Join(fmt.Errorf("call %s: %w", c.call.ID, why), c.err)
 }
 
 // judge takes what one leg brought: its words to the detector, the findings to
-// the meter, and all of it to the sink.
+// the meter and the listening plan, and all of it to the sink.
 func (c *chronicle) judge(ctx context.Context, h heard) {
-	l := c.legs[h.leg.String()]
-	if h.deaf == nil {
-		l.heard = max(l.heard, h.at)
+	changed := false
+	if h.aside {
+		changed = (h.partly == nil) != (c.partly == nil)
+		c.partly = h.partly
+	} else {
+		c.at = max(c.at, h.at)
+		changed = c.legs[h.leg.String()].note(h)
 	}
-	c.at = max(c.at, h.at)
-	if h.dropped != l.dropped || (h.deaf == nil) != (l.deaf == nil) {
-		l.dropped, l.deaf = h.dropped, h.deaf
-		c.status(ctx, "")
+	c.ears.Weigh(h.segments, c.at)
+	if state := c.ears.State(); changed || state != c.state {
+		reason := ""
+		switch {
+		case state.Shed:
+			reason = "the machine has no room to transcribe this call"
+		case c.partly != nil:
+			reason = "screened only: " + c.partly.Error()
+		}
+		c.state = state
+		c.status(ctx, reason)
 	}
 	for _, seg := range h.segments {
 		if seg.Final || c.p.cfg.Hypotheses {
@@ -103,6 +159,7 @@ func (c *chronicle) judge(ctx context.Context, h heard) {
 
 func (c *chronicle) find(ctx context.Context, f detectors.Finding) {
 	change := c.meter.Observe(f, c.at)
+	c.ears.Found(f, change.Level >= risk.Notice)
 	if f.State == detectors.Confirmed && f.Muted == "" {
 		c.tactics[f.Tactic] = true
 	}
@@ -136,21 +193,33 @@ func (c *chronicle) find(ctx context.Context, f detectors.Finding) {
 
 // status tells how the call is heard whenever that changes.
 func (c *chronicle) status(ctx context.Context, reason string) {
-	ev := &callwardenv1.CallStatus{Context: c.context, At: duration(c.at), Reason: reason}
-	deaf := 0
+	ev := &callwardenv1.CallStatus{Context: c.context, At: duration(c.at), Reason: reason, Listen: listen.Screening, Shed: c.state.Shed}
+	if c.state.Transcribing {
+		ev.Listen = listen.Full
+	}
+	deaf, refused := 0, 0
 	ev.Hearing = callwardenv1.Hearing_HEARING_LISTENING
 	for _, l := range c.order {
 		s := l.proto()
 		ev.Legs = append(ev.Legs, s)
-		if s.Hearing == callwardenv1.Hearing_HEARING_DEAF {
+		switch s.Hearing {
+		case callwardenv1.Hearing_HEARING_DEAF:
 			deaf++
+		case callwardenv1.Hearing_HEARING_NOT_MONITORED:
+			refused++
 		}
 		if s.Hearing != callwardenv1.Hearing_HEARING_LISTENING {
 			ev.Hearing = callwardenv1.Hearing_HEARING_DEGRADED
 		}
 	}
-	if deaf == len(c.order) {
+	switch len(c.order) {
+	case deaf:
 		ev.Hearing = callwardenv1.Hearing_HEARING_DEAF
+	case refused:
+		ev.Hearing, ev.Listen = callwardenv1.Hearing_HEARING_NOT_MONITORED, ""
+	}
+	if (c.partly != nil || c.state.Shed) && ev.Hearing == callwardenv1.Hearing_HEARING_LISTENING {
+		ev.Hearing = callwardenv1.Hearing_HEARING_DEGRADED
 	}
 	if ev.Hearing != c.hearing && ev.Hearing != callwardenv1.Hearing_HEARING_LISTENING {
 		c.p.log.Warn("call is not fully heard", "call", c.call.ID, "source", c.call.Source, "hearing", ev.Hearing.String())

@@ -11,14 +11,11 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/detectors/risk"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/sink"
 	"github.com/callwarden/callwarden/pipeline/source"
-	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
 // Judge makes the arithmetic of one call.
@@ -79,39 +76,31 @@ func New(cfg Config, l *listen.Listener, j Judge, s sink.Sink, log *slog.Logger)
 // Listen hears call to its end and returns when its last event is published;
 // it leaves no goroutine behind. Cancelling ctx ends the call early: what was
 // heard is still judged and published within the grace time, and Listen
-// returns ctx.Err(). Any other error says what was not heard or not delivered.
-// It is a [source.Handler].
-func (p *Pipeline) Listen(ctx context.Context, call *source.Call) error {
+// returns ctx.Err(). A live call for which there is no room is said to be not
+// monitored, and the error wraps [source.ErrBusy]. Any other error says what
+// was not heard or not delivered. It is a [source.Handler].
+func (p *Pipeline) Listen(ctx context.Context, call *source.Call) (err error) {
 	last, stop := afterCancel(ctx, p.cfg.Grace)
 	defer stop()
 
-	var (
-		legs    = make([]*leg, len(call.Legs))
-		byLeg   = make(map[audio.Leg]*leg, len(call.Legs))
-		group   errgroup.Group
-		readErr error // written by the reader, read after Wait
-	)
-	for i, l := range call.Legs {
-		legs[i] = newLeg(l, p.cfg.QueueFrames)
-		byLeg[l] = legs[i]
-	}
-	group.Go(func() error {
-		readErr = read(ctx, call, legs, byLeg)
-		return nil
-	})
-	for _, l := range legs {
-		group.Go(func() error {
-			l.hear(ctx, last, p.listen, call.ID)
-			return nil
-		})
-	}
 	c := newChronicle(p, call)
-	c.start(last)
-	merge(legs, !call.Live, func(h heard) { c.judge(last, h) })
-	// Every leg has closed its channel, so hearing and reading are over.
-	_ = group.Wait()
+	ears, err := p.listen.Begin(call.ID, call.Legs, call.Live)
+	if err != nil {
+		return c.refuse(last, err)
+	}
+	defer func() { err = errors.Join(err, ears.Close()) }()
+	legs := make([]*leg, len(call.Legs))
+	for i, side := range call.Legs {
+		legs[i] = &leg{leg: side}
+	}
+	c.start(last, ears)
+	hear := p.recorded
+	if call.Live {
+		hear = p.live
+	}
+	readErr := hear(ctx, last, call, ears, legs, func(h heard) { c.judge(last, h) })
 
-	err := endOf(ctx, readErr)
+	err = endOf(ctx, readErr)
 	c.end(last, err)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("reading call %s: %w", call.ID, err)

@@ -25,6 +25,7 @@ func (c *chronicle) segment(seg transcribe.Segment) *callwardenv1.TranscriptSegm
 		Start:     duration(seg.Start),
 		End:       duration(seg.End),
 		Text:      c.mask(seg.Text),
+		Heard:     callwardenv1.Heard(seg.Heard + 1),
 	}
 	words := make([]string, len(seg.Words))
 	for i, w := range seg.Words {
@@ -74,10 +75,15 @@ func (l *legState) proto() *callwardenv1.LegStatus {
 		Dropped: duration(l.dropped),
 	}
 	switch {
+	case l.refused:
+		s.Hearing = callwardenv1.Hearing_HEARING_NOT_MONITORED
 	case l.deaf != nil:
 		s.Hearing, s.Reason = callwardenv1.Hearing_HEARING_DEAF, l.deaf.Error()
 	case l.dropped > 0:
 		s.Hearing, s.Reason = callwardenv1.Hearing_HEARING_DEGRADED, "the recogniser was behind: audio dropped"
+	}
+	if l.late {
+		s.Lag = duration(l.lag)
 	}
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/detectors/risk"
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
+	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
@@ -30,6 +31,11 @@ func TestWireEnumsNumberAsOurs(t *testing.T) {
 	for s := detectors.Lure; s <= detectors.Protective; s++ {
 		if got, want := callwardenv1.Stage(s).String(), "STAGE_"+strings.ToUpper(s.String()); got != want {
 			t.Errorf("stage %v is %s on the wire, want %s", s, got, want)
+		}
+	}
+	for h := transcribe.Openly; h <= transcribe.AsNumbers; h++ {
+		if got, want := callwardenv1.Heard(h+1).String(), "HEARD_"+strings.ToUpper(h.String()); got != want {
+			t.Errorf("%v is %s on the wire, want %s", h, got, want)
 		}
 	}
 }

@@ -28,7 +28,7 @@ var mayImport = map[string]string{
 	"pipeline/source/*":         "pipeline/source transcribe/audio",
 	"pipeline/sink":             "detectors/risk proto/*",
 	"pipeline/sink/*":           "pipeline/sink pipeline/source detectors/risk proto/* transcribe/audio",
-	"pipeline/listen":           "transcribe transcribe/audio detectors",
+	"pipeline/listen":           "transcribe transcribe/audio detectors detectors/spoken",
 	"pipeline":                  "pipeline/listen pipeline/sink pipeline/source detectors detectors/risk detectors/spoken transcribe transcribe/audio proto/*",
 	"cmd/*":                     "*",
 }

@@ -21,22 +21,29 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t *testing.T, e transcribe.Engine) *Leg {
+// caller is one leg of a call that is listened to.
+type caller struct{ *Call }
+
+func (c caller) Hear(ctx context.Context, f audio.Frame) ([]transcribe.Segment, error) {
+	return c.Call.Hear(ctx, f, time.Time{})
+}
+
+func open(t *testing.T, e transcribe.Engine) caller {
 	t.Helper()
 	l, err := New(e, DefaultConfig(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := l.Open(context.Background(), "call", audio.Caller)
+	c, err := l.Begin("call", []audio.Leg{audio.Caller}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := g.Close(); err != nil {
+		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return g
+	return caller{c}
 }
 
 func frame(n int) audio.Frame {
@@ -142,14 +149,14 @@ func TestOnlyOneNativeDecodePerCore(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			g, err := l.Open(context.Background(), "call", audio.Caller)
+			g, err := l.Begin("call", []audio.Leg{audio.Caller}, false)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			defer g.Close()
 			for i := range 20 {
-				if _, err := g.Hear(context.Background(), frame(i)); err != nil {
+				if _, err := g.Hear(context.Background(), frame(i), time.Time{}); err != nil {
 					t.Error(err)
 				}
 			}

@@ -3,6 +3,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/callwarden/callwarden/transcribe/audio"
@@ -26,7 +27,12 @@ type Call struct {
 	Warnings func() []string
 }
 
-// Handler listens to one call and returns when it is over.
+// ErrBusy says that a call is not listened to for want of room. A source whose
+// protocol has an answer for that gives it.
+var ErrBusy = errors.New("not monitored: busy")
+
+// Handler listens to one call and returns when it is over; with an error
+// wrapping [ErrBusy] at once where there is no room for it.
 type Handler func(ctx context.Context, call *Call) error
 
 // Source takes calls in. Serve blocks until ctx ends or the source has no more

@@ -302,6 +302,59 @@ func (Hearing) EnumDescriptor() ([]byte, []int) {
 	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{4}
 }
 
+// Heard is how words were recognised.
+type Heard int32
+
+const (
+	Heard_HEARD_UNSPECIFIED Heard = 0
+	Heard_HEARD_OPEN        Heard = 1 // against the open vocabulary: all that was said
+	Heard_HEARD_SCREEN      Heard = 2 // against the phrases of the tactic packs: what is in none is left out
+	Heard_HEARD_DIGITS      Heard = 3 // against a list of digits, after an ask
+)
+
+// Enum value maps for Heard.
+var (
+	Heard_name = map[int32]string{
+		0: "HEARD_UNSPECIFIED",
+		1: "HEARD_OPEN",
+		2: "HEARD_SCREEN",
+		3: "HEARD_DIGITS",
+	}
+	Heard_value = map[string]int32{
+		"HEARD_UNSPECIFIED": 0,
+		"HEARD_OPEN":        1,
+		"HEARD_SCREEN":      2,
+		"HEARD_DIGITS":      3,
+	}
+)
+
+func (x Heard) Enum() *Heard {
+	p := new(Heard)
+	*p = x
+	return p
+}
+
+func (x Heard) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Heard) Descriptor() protoreflect.EnumDescriptor {
+	return file_callwarden_v1_events_proto_enumTypes[5].Descriptor()
+}
+
+func (Heard) Type() protoreflect.EnumType {
+	return &file_callwarden_v1_events_proto_enumTypes[5]
+}
+
+func (x Heard) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Heard.Descriptor instead.
+func (Heard) EnumDescriptor() ([]byte, []int) {
+	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{5}
+}
+
 // CallContext is in every event.
 type CallContext struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -976,6 +1029,8 @@ type CallStatus struct {
 	Hearing       Hearing                `protobuf:"varint,3,opt,name=hearing,proto3,enum=callwarden.v1.Hearing" json:"hearing,omitempty"`
 	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	Legs          []*LegStatus           `protobuf:"bytes,5,rep,name=legs,proto3" json:"legs,omitempty"`
+	Listen        string                 `protobuf:"bytes,6,opt,name=listen,proto3" json:"listen,omitempty"` // how, now: "full" or "screen"
+	Shed          bool                   `protobuf:"varint,7,opt,name=shed,proto3" json:"shed,omitempty"`    // it should be transcribed, and the machine has no room
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1045,6 +1100,20 @@ func (x *CallStatus) GetLegs() []*LegStatus {
 	return nil
 }
 
+func (x *CallStatus) GetListen() string {
+	if x != nil {
+		return x.Listen
+	}
+	return ""
+}
+
+func (x *CallStatus) GetShed() bool {
+	if x != nil {
+		return x.Shed
+	}
+	return false
+}
+
 // LegStatus is how well one leg is heard.
 type LegStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1053,6 +1122,7 @@ type LegStatus struct {
 	Heard         *durationpb.Duration   `protobuf:"bytes,3,opt,name=heard,proto3" json:"heard,omitempty"`     // audio that reached the recogniser
 	Dropped       *durationpb.Duration   `protobuf:"bytes,4,opt,name=dropped,proto3" json:"dropped,omitempty"` // audio that did not
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Lag           *durationpb.Duration   `protobuf:"bytes,6,opt,name=lag,proto3" json:"lag,omitempty"` // how late live audio is heard; absent under a second
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1120,6 +1190,13 @@ func (x *LegStatus) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *LegStatus) GetLag() *durationpb.Duration {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
 }
 
 // CallEnded is callwarden.call.ended.v1.
@@ -1232,7 +1309,8 @@ func (x *CallEnded) GetWarnings() []string {
 }
 
 // TranscriptSegment is callwarden.transcript.segment.v1. A segment replaces
-// the one before it of the same leg and utterance until it is final.
+// the one before it of the same leg and utterance until it is final. A call
+// that is heard in several ways may tell the same words in each.
 type TranscriptSegment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Context       *CallContext           `protobuf:"bytes,1,opt,name=context,proto3" json:"context,omitempty"`
@@ -1243,6 +1321,7 @@ type TranscriptSegment struct {
 	End           *durationpb.Duration   `protobuf:"bytes,6,opt,name=end,proto3" json:"end,omitempty"`
 	Text          string                 `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"` // digits masked
 	Words         []*Word                `protobuf:"bytes,8,rep,name=words,proto3" json:"words,omitempty"`
+	Heard         Heard                  `protobuf:"varint,9,opt,name=heard,proto3,enum=callwarden.v1.Heard" json:"heard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1333,6 +1412,13 @@ func (x *TranscriptSegment) GetWords() []*Word {
 	return nil
 }
 
+func (x *TranscriptSegment) GetHeard() Heard {
+	if x != nil {
+		return x.Heard
+	}
+	return Heard_HEARD_UNSPECIFIED
+}
+
 var File_callwarden_v1_events_proto protoreflect.FileDescriptor
 
 const file_callwarden_v1_events_proto_rawDesc = "" +
@@ -1402,20 +1488,23 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\x06listen\x18\a \x01(\tR\x06listen\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe5\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x91\x02\n" +
 	"\n" +
 	"CallStatus\x124\n" +
 	"\acontext\x18\x01 \x01(\v2\x1a.callwarden.v1.CallContextR\acontext\x12)\n" +
 	"\x02at\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x02at\x120\n" +
 	"\ahearing\x18\x03 \x01(\x0e2\x16.callwarden.v1.HearingR\ahearing\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12,\n" +
-	"\x04legs\x18\x05 \x03(\v2\x18.callwarden.v1.LegStatusR\x04legs\"\xe1\x01\n" +
+	"\x04legs\x18\x05 \x03(\v2\x18.callwarden.v1.LegStatusR\x04legs\x12\x16\n" +
+	"\x06listen\x18\x06 \x01(\tR\x06listen\x12\x12\n" +
+	"\x04shed\x18\a \x01(\bR\x04shed\"\x8e\x02\n" +
 	"\tLegStatus\x12$\n" +
 	"\x03leg\x18\x01 \x01(\x0e2\x12.callwarden.v1.LegR\x03leg\x120\n" +
 	"\ahearing\x18\x02 \x01(\x0e2\x16.callwarden.v1.HearingR\ahearing\x12/\n" +
 	"\x05heard\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05heard\x123\n" +
 	"\adropped\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\adropped\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xd2\x02\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n" +
+	"\x03lag\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03lag\"\xd2\x02\n" +
 	"\tCallEnded\x124\n" +
 	"\acontext\x18\x01 \x01(\v2\x1a.callwarden.v1.CallContextR\acontext\x125\n" +
 	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
@@ -1425,7 +1514,7 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\x05score\x18\x06 \x01(\x01R\x05score\x12\x18\n" +
 	"\atactics\x18\a \x03(\tR\atactics\x12,\n" +
 	"\x04legs\x18\b \x03(\v2\x18.callwarden.v1.LegStatusR\x04legs\x12\x1a\n" +
-	"\bwarnings\x18\t \x03(\tR\bwarnings\"\xc0\x02\n" +
+	"\bwarnings\x18\t \x03(\tR\bwarnings\"\xec\x02\n" +
 	"\x11TranscriptSegment\x124\n" +
 	"\acontext\x18\x01 \x01(\v2\x1a.callwarden.v1.CallContextR\acontext\x12$\n" +
 	"\x03leg\x18\x02 \x01(\x0e2\x12.callwarden.v1.LegR\x03leg\x12\x1c\n" +
@@ -1434,7 +1523,8 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\x05start\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05start\x12+\n" +
 	"\x03end\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03end\x12\x12\n" +
 	"\x04text\x18\a \x01(\tR\x04text\x12)\n" +
-	"\x05words\x18\b \x03(\v2\x13.callwarden.v1.WordR\x05words*:\n" +
+	"\x05words\x18\b \x03(\v2\x13.callwarden.v1.WordR\x05words\x12*\n" +
+	"\x05heard\x18\t \x01(\x0e2\x14.callwarden.v1.HeardR\x05heard*:\n" +
 	"\x03Leg\x12\x13\n" +
 	"\x0fLEG_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1469,7 +1559,13 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\x11HEARING_LISTENING\x10\x01\x12\x14\n" +
 	"\x10HEARING_DEGRADED\x10\x02\x12\x10\n" +
 	"\fHEARING_DEAF\x10\x03\x12\x19\n" +
-	"\x15HEARING_NOT_MONITORED\x10\x04BCZAgithub.com/callwarden/callwarden/proto/callwarden/v1;callwardenv1b\x06proto3"
+	"\x15HEARING_NOT_MONITORED\x10\x04*R\n" +
+	"\x05Heard\x12\x15\n" +
+	"\x11HEARD_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"HEARD_OPEN\x10\x01\x12\x10\n" +
+	"\fHEARD_SCREEN\x10\x02\x12\x10\n" +
+	"\fHEARD_DIGITS\x10\x03BCZAgithub.com/callwarden/callwarden/proto/callwarden/v1;callwardenv1b\x06proto3"
 
 var (
 	file_callwarden_v1_events_proto_rawDescOnce sync.Once
@@ -1483,7 +1579,7 @@ func file_callwarden_v1_events_proto_rawDescGZIP() []byte {
 	return file_callwarden_v1_events_proto_rawDescData
 }
 
-var file_callwarden_v1_events_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_callwarden_v1_events_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_callwarden_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_callwarden_v1_events_proto_goTypes = []any{
 	(Leg)(0),                      // 0: callwarden.v1.Leg
@@ -1491,66 +1587,69 @@ var file_callwarden_v1_events_proto_goTypes = []any{
 	(Stage)(0),                    // 2: callwarden.v1.Stage
 	(Level)(0),                    // 3: callwarden.v1.Level
 	(Hearing)(0),                  // 4: callwarden.v1.Hearing
-	(*CallContext)(nil),           // 5: callwarden.v1.CallContext
-	(*Word)(nil),                  // 6: callwarden.v1.Word
-	(*Finding)(nil),               // 7: callwarden.v1.Finding
-	(*Advice)(nil),                // 8: callwarden.v1.Advice
-	(*RiskFinding)(nil),           // 9: callwarden.v1.RiskFinding
-	(*Contribution)(nil),          // 10: callwarden.v1.Contribution
-	(*RiskLevel)(nil),             // 11: callwarden.v1.RiskLevel
-	(*CallStarted)(nil),           // 12: callwarden.v1.CallStarted
-	(*CallStatus)(nil),            // 13: callwarden.v1.CallStatus
-	(*LegStatus)(nil),             // 14: callwarden.v1.LegStatus
-	(*CallEnded)(nil),             // 15: callwarden.v1.CallEnded
-	(*TranscriptSegment)(nil),     // 16: callwarden.v1.TranscriptSegment
-	nil,                           // 17: callwarden.v1.CallStarted.AttributesEntry
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(Heard)(0),                    // 5: callwarden.v1.Heard
+	(*CallContext)(nil),           // 6: callwarden.v1.CallContext
+	(*Word)(nil),                  // 7: callwarden.v1.Word
+	(*Finding)(nil),               // 8: callwarden.v1.Finding
+	(*Advice)(nil),                // 9: callwarden.v1.Advice
+	(*RiskFinding)(nil),           // 10: callwarden.v1.RiskFinding
+	(*Contribution)(nil),          // 11: callwarden.v1.Contribution
+	(*RiskLevel)(nil),             // 12: callwarden.v1.RiskLevel
+	(*CallStarted)(nil),           // 13: callwarden.v1.CallStarted
+	(*CallStatus)(nil),            // 14: callwarden.v1.CallStatus
+	(*LegStatus)(nil),             // 15: callwarden.v1.LegStatus
+	(*CallEnded)(nil),             // 16: callwarden.v1.CallEnded
+	(*TranscriptSegment)(nil),     // 17: callwarden.v1.TranscriptSegment
+	nil,                           // 18: callwarden.v1.CallStarted.AttributesEntry
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
 }
 var file_callwarden_v1_events_proto_depIdxs = []int32{
-	18, // 0: callwarden.v1.Word.start:type_name -> google.protobuf.Duration
-	18, // 1: callwarden.v1.Word.end:type_name -> google.protobuf.Duration
+	19, // 0: callwarden.v1.Word.start:type_name -> google.protobuf.Duration
+	19, // 1: callwarden.v1.Word.end:type_name -> google.protobuf.Duration
 	2,  // 2: callwarden.v1.Finding.stage:type_name -> callwarden.v1.Stage
 	0,  // 3: callwarden.v1.Finding.leg:type_name -> callwarden.v1.Leg
-	18, // 4: callwarden.v1.Finding.start:type_name -> google.protobuf.Duration
-	18, // 5: callwarden.v1.Finding.end:type_name -> google.protobuf.Duration
+	19, // 4: callwarden.v1.Finding.start:type_name -> google.protobuf.Duration
+	19, // 5: callwarden.v1.Finding.end:type_name -> google.protobuf.Duration
 	1,  // 6: callwarden.v1.Finding.state:type_name -> callwarden.v1.FindingState
-	5,  // 7: callwarden.v1.RiskFinding.context:type_name -> callwarden.v1.CallContext
-	18, // 8: callwarden.v1.RiskFinding.at:type_name -> google.protobuf.Duration
-	7,  // 9: callwarden.v1.RiskFinding.finding:type_name -> callwarden.v1.Finding
+	6,  // 7: callwarden.v1.RiskFinding.context:type_name -> callwarden.v1.CallContext
+	19, // 8: callwarden.v1.RiskFinding.at:type_name -> google.protobuf.Duration
+	8,  // 9: callwarden.v1.RiskFinding.finding:type_name -> callwarden.v1.Finding
 	3,  // 10: callwarden.v1.RiskFinding.level:type_name -> callwarden.v1.Level
-	5,  // 11: callwarden.v1.RiskLevel.context:type_name -> callwarden.v1.CallContext
-	18, // 12: callwarden.v1.RiskLevel.at:type_name -> google.protobuf.Duration
+	6,  // 11: callwarden.v1.RiskLevel.context:type_name -> callwarden.v1.CallContext
+	19, // 12: callwarden.v1.RiskLevel.at:type_name -> google.protobuf.Duration
 	3,  // 13: callwarden.v1.RiskLevel.level:type_name -> callwarden.v1.Level
 	3,  // 14: callwarden.v1.RiskLevel.previous:type_name -> callwarden.v1.Level
-	10, // 15: callwarden.v1.RiskLevel.contributions:type_name -> callwarden.v1.Contribution
-	8,  // 16: callwarden.v1.RiskLevel.advice:type_name -> callwarden.v1.Advice
-	5,  // 17: callwarden.v1.CallStarted.context:type_name -> callwarden.v1.CallContext
-	19, // 18: callwarden.v1.CallStarted.began:type_name -> google.protobuf.Timestamp
+	11, // 15: callwarden.v1.RiskLevel.contributions:type_name -> callwarden.v1.Contribution
+	9,  // 16: callwarden.v1.RiskLevel.advice:type_name -> callwarden.v1.Advice
+	6,  // 17: callwarden.v1.CallStarted.context:type_name -> callwarden.v1.CallContext
+	20, // 18: callwarden.v1.CallStarted.began:type_name -> google.protobuf.Timestamp
 	0,  // 19: callwarden.v1.CallStarted.legs:type_name -> callwarden.v1.Leg
-	17, // 20: callwarden.v1.CallStarted.attributes:type_name -> callwarden.v1.CallStarted.AttributesEntry
-	5,  // 21: callwarden.v1.CallStatus.context:type_name -> callwarden.v1.CallContext
-	18, // 22: callwarden.v1.CallStatus.at:type_name -> google.protobuf.Duration
+	18, // 20: callwarden.v1.CallStarted.attributes:type_name -> callwarden.v1.CallStarted.AttributesEntry
+	6,  // 21: callwarden.v1.CallStatus.context:type_name -> callwarden.v1.CallContext
+	19, // 22: callwarden.v1.CallStatus.at:type_name -> google.protobuf.Duration
 	4,  // 23: callwarden.v1.CallStatus.hearing:type_name -> callwarden.v1.Hearing
-	14, // 24: callwarden.v1.CallStatus.legs:type_name -> callwarden.v1.LegStatus
+	15, // 24: callwarden.v1.CallStatus.legs:type_name -> callwarden.v1.LegStatus
 	0,  // 25: callwarden.v1.LegStatus.leg:type_name -> callwarden.v1.Leg
 	4,  // 26: callwarden.v1.LegStatus.hearing:type_name -> callwarden.v1.Hearing
-	18, // 27: callwarden.v1.LegStatus.heard:type_name -> google.protobuf.Duration
-	18, // 28: callwarden.v1.LegStatus.dropped:type_name -> google.protobuf.Duration
-	5,  // 29: callwarden.v1.CallEnded.context:type_name -> callwarden.v1.CallContext
-	18, // 30: callwarden.v1.CallEnded.duration:type_name -> google.protobuf.Duration
-	3,  // 31: callwarden.v1.CallEnded.level:type_name -> callwarden.v1.Level
-	14, // 32: callwarden.v1.CallEnded.legs:type_name -> callwarden.v1.LegStatus
-	5,  // 33: callwarden.v1.TranscriptSegment.context:type_name -> callwarden.v1.CallContext
-	0,  // 34: callwarden.v1.TranscriptSegment.leg:type_name -> callwarden.v1.Leg
-	18, // 35: callwarden.v1.TranscriptSegment.start:type_name -> google.protobuf.Duration
-	18, // 36: callwarden.v1.TranscriptSegment.end:type_name -> google.protobuf.Duration
-	6,  // 37: callwarden.v1.TranscriptSegment.words:type_name -> callwarden.v1.Word
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	19, // 27: callwarden.v1.LegStatus.heard:type_name -> google.protobuf.Duration
+	19, // 28: callwarden.v1.LegStatus.dropped:type_name -> google.protobuf.Duration
+	19, // 29: callwarden.v1.LegStatus.lag:type_name -> google.protobuf.Duration
+	6,  // 30: callwarden.v1.CallEnded.context:type_name -> callwarden.v1.CallContext
+	19, // 31: callwarden.v1.CallEnded.duration:type_name -> google.protobuf.Duration
+	3,  // 32: callwarden.v1.CallEnded.level:type_name -> callwarden.v1.Level
+	15, // 33: callwarden.v1.CallEnded.legs:type_name -> callwarden.v1.LegStatus
+	6,  // 34: callwarden.v1.TranscriptSegment.context:type_name -> callwarden.v1.CallContext
+	0,  // 35: callwarden.v1.TranscriptSegment.leg:type_name -> callwarden.v1.Leg
+	19, // 36: callwarden.v1.TranscriptSegment.start:type_name -> google.protobuf.Duration
+	19, // 37: callwarden.v1.TranscriptSegment.end:type_name -> google.protobuf.Duration
+	7,  // 38: callwarden.v1.TranscriptSegment.words:type_name -> callwarden.v1.Word
+	5,  // 39: callwarden.v1.TranscriptSegment.heard:type_name -> callwarden.v1.Heard
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_callwarden_v1_events_proto_init() }
@@ -1563,7 +1662,7 @@ func file_callwarden_v1_events_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_callwarden_v1_events_proto_rawDesc), len(file_callwarden_v1_events_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -1,0 +1,143 @@
+package listen
+
+import "time"
+
+// What is done when the machine cannot hold what comes in, step by step, once
+// a window of the load:
+//
+//  1. Calls without findings lose the open vocabulary, those that were woken
+//     last first, a quarter of them at a time. They are screened on.
+//  2. Where none is left, new calls are refused.
+//
+// When it has been calm for a while new calls are taken again, then those that
+// lost the open vocabulary are transcribed at the next reason. Recordings have
+// no part in it: they wait.
+
+// admit takes a live call on, or refuses it.
+func (l *Listener) admit(c *Call) error {
+	l.rule()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.live && l.full {
+		l.refused++
+		return ErrFull
+	}
+	l.calls[c] = true
+	l.begun++
+	return nil
+}
+
+func (l *Listener) leave(c *Call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.calls, c)
+}
+
+// rule acts on the load, once for each of its windows. It is called with every
+// frame of a live call.
+func (l *Listener) rule() {
+	now := time.Now()
+	l.sched.mu.Lock()
+	load := &l.sched.load
+	if !load.began.IsZero() {
+		load.close(now)
+	}
+	window, behind, calm, stuck := load.ended, load.behind > 0, load.calm >= calmWindows, l.sched.stuck(now)
+	l.sched.mu.Unlock()
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if stuck && !l.full {
+		l.fill("nothing is decoded")
+	}
+	if window == l.ruled {
+		return
+	}
+	l.ruled = window
+	switch {
+	case behind:
+		if l.shed() == 0 && !l.full {
+			l.fill("audio is heard late")
+		}
+	case calm && !stuck && l.full:
+		l.full = false
+		l.log.Info("taking calls again")
+	case calm && !stuck:
+		for c := range l.calls {
+			c.unshed()
+		}
+	}
+}
+
+// fill refuses new calls from now on; mu is held.
+func (l *Listener) fill(why string) {
+	l.full = true
+	l.log.Error("the machine is full: new calls are not monitored", "calls", len(l.calls), "reason", why)
+}
+
+// shed takes the open vocabulary from some calls and returns from how many; mu
+// is held.
+func (l *Listener) shed() int {
+	var can []*Call
+	for c := range l.calls {
+		if c.sheddable() {
+			can = append(can, c)
+		}
+	}
+	if len(can) == 0 {
+		return 0
+	}
+	most := (len(can) + 3) / 4
+	n := 0
+	for range most {
+		var latest *Call
+		var woken time.Time
+		for _, c := range can {
+			if at, ok := c.wokenAt(); ok && (latest == nil || at.After(woken)) {
+				latest, woken = c, at
+			}
+		}
+		if latest != nil && latest.loseOpen() {
+			n++
+		}
+	}
+	l.sheds += n
+	if n > 0 {
+		l.log.Warn("transcribing fewer calls: the machine is full", "calls", n)
+	}
+	return n
+}
+
+func (c *Call) sheddable() bool {
+	_, ok := c.wokenAt()
+	return ok
+}
+
+// wokenAt is since when the call has been transcribed; ok is false where it is
+// not, or must stay so.
+func (c *Call) wokenAt() (at time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.woken, c.live && c.awake && !c.findings && c.l.mode == Screening
+}
+
+func (c *Call) loseOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.awake {
+		return false
+	}
+	c.awake, c.shed = false, true
+	c.signal()
+	return true
+}
+
+func (c *Call) unshed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shed && c.at <= c.until && !c.awake { // there still is reason
+		c.awake, c.woken = true, time.Now()
+		c.signal()
+	}
+	c.shed = false
+}
