@@ -250,6 +250,9 @@ func (g *leg) follow(ctx context.Context, e *ear, at *int) ([]transcribe.Segment
 		g.mu.Lock()
 		next, ok := g.ring.read(*at, &g.scratch)
 		g.mu.Unlock()
+		if !ok && last == nil {
+			last = e.deaf
+		}
 		if !ok {
 			return all, last
 		}

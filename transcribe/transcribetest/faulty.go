@@ -11,7 +11,7 @@ import (
 // Faulty is a recogniser of 8 kHz audio whose sessions fail, stall or speak as
 // a test wants, for those who must survive one.
 type Faulty struct {
-	Native bool // as in transcribe.Info
+	Native, Phrases bool // as in transcribe.Info
 	// Write is what the nth frame of the nth session brings, both from 1.
 	Write  func(session, frame int, f audio.Frame) ([]transcribe.Segment, error)
 	Opened atomic.Int32 // sessions so far
@@ -26,7 +26,7 @@ func (e *Faulty) Open(context.Context, transcribe.Options) (transcribe.Session, 
 
 // Info says 8 kHz, so that frames of telephone calls arrive as they are cut.
 func (e *Faulty) Info() transcribe.Info {
-	return transcribe.Info{Backend: "faulty", Model: "faulty", RateHz: 8000, Native: e.Native}
+	return transcribe.Info{Backend: "faulty", Model: "faulty", RateHz: 8000, Native: e.Native, Phrases: e.Phrases}
 }
 
 // Close ends the engine.
