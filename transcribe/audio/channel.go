@@ -13,4 +13,7 @@ type Channel struct {
 	// NoiseDB is the level of what is heard between words, in dBFS of the audio
 	// as it came. 0 where nothing is known yet.
 	NoiseDB float64
+	// HumHz is the frequency of the mains, 50 or 60, whose hum is being taken
+	// out; 0 where there is none.
+	HumHz int
 }

@@ -15,7 +15,7 @@ type FrontEndConfig struct {
 }
 
 // FrontEnd makes a leg sound like the speech that a recogniser was trained on:
-// no direct current, speech at about -24 dBFS, the model's sample rate, and
+// no direct current, no hum, speech at about -24 dBFS, the model's sample rate, and
 // something in the band that a telephone channel does not carry. One FrontEnd
 // serves one leg and is used by one goroutine at a time. The same audio gives
 // the same output however it is cut into frames.
@@ -29,6 +29,8 @@ type FrontEnd struct {
 	base    time.Duration // and out; later than from by less than a sample
 	heard   int           // samples of the stretch so far, in
 	given   int           // and out
+	direct  direct
+	hum     *hum
 	level   gain
 	resampl *Resampler
 	find    *finder
@@ -58,7 +60,11 @@ func frontShape() shape { return shape{stopDB: 60, passBand: 0.9, fold: true} }
 // after some words, holds over gaps, and starts anew where the rate changes.
 func (e *FrontEnd) Channel() Channel {
 	ch := e.channel
-	if ch.RateHz > 0 && e.level.noise >= 0 {
+	if ch.RateHz == 0 {
+		return ch
+	}
+	ch.HumHz = e.hum.mainsHz
+	if e.level.noise >= 0 {
 		ch.NoiseDB = math.Round(10 * math.Log10(max(e.level.noise, 1)/(32768*32768)))
 	}
 	return ch
@@ -105,7 +111,9 @@ func (e *FrontEnd) Process(f Frame) ([]Frame, error) {
 			return out, err
 		}
 	}
-	e.levelled = e.level.apply(e.levelled[:0], f.PCM)
+	e.levelled = e.direct.apply(e.levelled[:0], f.PCM)
+	e.hum.apply(e.levelled)
+	e.level.apply(e.levelled)
 	e.heard += len(f.PCM)
 	e.resampled = e.resampl.Process(e.resampled[:0], e.levelled)
 	return e.give(out, f.Leg), nil
@@ -131,7 +139,8 @@ func (e *FrontEnd) start(f Frame) error {
 		if err != nil {
 			return err
 		}
-		// The level learned so far holds; only its filter starts anew.
+		// The level learned so far holds.
+		e.direct, e.hum = newDirect(f.Rate), newHum(f.Rate)
 		e.level = e.level.at(f.Rate)
 		e.resampl, e.fill = r, nil
 		if !e.unfilled {
@@ -142,6 +151,8 @@ func (e *FrontEnd) start(f Frame) error {
 	}
 	e.resampl.Reset()
 	e.find.begin()
+	e.direct.begin()
+	e.hum.begin()
 	// A stretch's last sample may reach past its end by a part of a sample.
 	e.base = max(f.Start, e.base+Span(e.given, e.rateHz))
 	e.in, e.from, e.heard, e.given, e.open = f.Rate, f.Start, 0, 0, true

@@ -2,27 +2,54 @@ package audio
 
 import "math"
 
+// direct takes the direct current out of a leg: a high-pass at 20 Hz.
+type direct struct {
+	keep    float32 // pole
+	in, out float32 // the sample before
+	begun   bool
+}
+
+func newDirect(rateHz int) direct {
+	return direct{keep: float32(1 - 2*math.Pi*20/float64(rateHz))}
+}
+
+// begin starts a stretch: its first sample is no step from what was before.
+func (d *direct) begin() { d.begun = false }
+
+// apply appends pcm without its direct current to dst.
+func (d *direct) apply(dst []float32, pcm []int16) []float32 {
+	if !d.begun && len(pcm) > 0 {
+		d.begun, d.in, d.out = true, float32(pcm[0]), 0
+	}
+	for _, v := range pcm {
+		x := float32(v)
+		y := x - d.in + d.keep*d.out
+		if y < 1e-6 && y > -1e-6 {
+			y = 0 // digital silence would otherwise decay through slow denormals
+		}
+		d.in, d.out = x, y
+		dst = append(dst, y)
+	}
+	return dst
+}
+
 // gain brings the speech of a leg to the level that recognisers are used to,
-// slowly, and takes the direct current out. It looks back only, so it adds no
-// delay, and it works sample by sample, so its output does not depend on how
-// the input was cut.
+// slowly. It looks back only, so it adds no delay, and it works sample by
+// sample, so its output does not depend on how the input was cut.
 //
 // The level is the mean power of the blocks that stand out of the noise floor.
 // It settles within a syllable or two of the first speech and then moves with
 // a time constant of three seconds of speech; in silence it stays. Hence
 // neither a pause nor a silent leg is blown up.
 type gain struct {
-	blockLen int
-	keep     float32 // pole of the direct-current filter
-
-	lastIn, lastOut float32 // state of that filter
-	n               int     // samples of the block so far
-	power           float64 // their sum of squares
-	floor           float64 // mean power of the noise between speech; 0 before the first block
-	noise           float64 // mean power of what is no speech; negative before the first
-	speech          float64 // mean power of speech
-	blocks          float64 // speech blocks that this mean stands for
-	now, step       float32 // factor, and what each sample adds to it
+	blockLen  int
+	n         int     // samples of the block so far
+	power     float64 // their sum of squares
+	floor     float64 // mean power of the noise between speech; 0 before the first block
+	noise     float64 // mean power of what is no speech; negative before the first
+	speech    float64 // mean power of speech
+	blocks    float64 // speech blocks that this mean stands for
+	now, step float32 // factor, and what each sample adds to it
 }
 
 const (
@@ -41,29 +68,21 @@ const (
 func newGain(rateHz int) gain {
 	return gain{
 		blockLen: rateHz / 100,
-		keep:     float32(1 - 2*math.Pi*20/float64(rateHz)), // 20 Hz
 		noise:    -1,
 		now:      1,
 	}
 }
 
-// apply appends the levelled samples of pcm to dst.
-func (g *gain) apply(dst []float32, pcm []int16) []float32 {
-	for _, v := range pcm {
-		x := float32(v)
-		y := x - g.lastIn + g.keep*g.lastOut
-		if y < 1e-6 && y > -1e-6 {
-			y = 0 // digital silence would otherwise decay through slow denormals
-		}
-		g.lastIn, g.lastOut = x, y
-		g.power += float64(y) * float64(y)
-		dst = append(dst, y*g.now)
+// apply levels x.
+func (g *gain) apply(x []float32) {
+	for i, v := range x {
+		g.power += float64(v) * float64(v)
+		x[i] = v * g.now
 		g.now += g.step
 		if g.n++; g.n == g.blockLen {
 			g.endBlock()
 		}
 	}
-	return dst
 }
 
 // endBlock learns from a block and sets the course for the next.
@@ -90,7 +109,7 @@ func (g *gain) endBlock() {
 }
 
 // at is g for a leg whose rate changes to rateHz: what it learned of the level
-// holds, its filter starts anew.
+// holds.
 func (g gain) at(rateHz int) gain {
 	fresh := newGain(rateHz)
 	if g.blockLen > 0 {
