@@ -16,4 +16,17 @@ type Channel struct {
 	// HumHz is the frequency of the mains, 50 or 60, whose hum is being taken
 	// out; 0 where there is none.
 	HumHz int
+	// Clipped says that loud speech was cut off before it came here.
+	Clipped bool
+}
+
+// Known reports whether anything but the rate is known of the channel: that
+// takes some words.
+func (c Channel) Known() bool { return c.HighHz > 0 }
+
+// Same reports whether two channels carry the same band. Their noise may
+// differ.
+func (c Channel) Same(d Channel) bool {
+	c.NoiseDB, d.NoiseDB = 0, 0
+	return c == d
 }

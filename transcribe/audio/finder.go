@@ -15,6 +15,7 @@ type finder struct {
 	power []float32 // of the last whole block
 
 	peak     float32 // power of the loudest speech, falling by 1 dB a second
+	known    bool    // enough was heard to say something
 	heard    float32 // speech blocks that the sums below stand for
 	low, mid float32 // mean power of speech in 94 to 220 Hz and 330 to 1000 Hz
 	hissing  float32 // blocks with something to say about the upper edge
@@ -115,6 +116,7 @@ func (f *finder) judge(ch *Channel) {
 	f.low += (f.band(94, 220) - f.low) / f.heard
 	f.mid += (mid - f.mid) / f.heard
 	if f.heard >= finderFirst {
+		f.known = true
 		switch {
 		case f.low < f.mid*lowGone:
 			ch.LowHz = telephoneLowHz

@@ -135,7 +135,25 @@ func TestFrontEndKnowsNoChannelBeforeTheFirstWord(t *testing.T) {
 		t.Errorf("before any audio: %+v", got)
 	}
 	hear(t, e, make([]int16, 16000), 8000, 160)
-	if got, want := e.Channel(), (Channel{RateHz: 8000, LowHz: 300, HighHz: 4000, NoiseDB: -90}); got != want {
-		t.Errorf("after silence: %+v, want what is usual, %+v", got, want)
+	if got, want := e.Channel(), (Channel{RateHz: 8000}); got != want || got.Known() {
+		t.Errorf("after silence: %+v, want %+v", got, want)
+	}
+}
+
+func TestFrontEndSaysThatSpeechIsClipped(t *testing.T) {
+	for gain, want := range map[float64]bool{1: false, 4: false, 20: true} {
+		pcm := say(4*8000, 8000, 60, 3800)
+		for i, v := range pcm {
+			pcm[i] = clip16(float32(float64(v) * gain))
+		}
+		e := newFrontEnd(t, FrontEndConfig{RateHz: 16000})
+		hear(t, e, pcm, 8000, 160)
+		if got := e.Channel().Clipped; got != want {
+			t.Errorf("amplified by %v: clipped %v, peak %d", gain, got, slices.Max(pcm))
+		}
+		hear(t, e, slices.Concat(make([]int16, len(pcm)), say(12*8000, 8000, 60, 3800)), 8000, 160)
+		if e.Channel().Clipped {
+			t.Errorf("amplified by %v: still clipped when it has been clean for long", gain)
+		}
 	}
 }

@@ -56,14 +56,14 @@ func NewFrontEnd(cfg FrontEndConfig) (*FrontEnd, error) {
 // a quarter of the time of the exact filter there and half of it elsewhere.
 func frontShape() shape { return shape{stopDB: 60, passBand: 0.9, fold: true} }
 
-// Channel is what has been found out of the leg's channel so far. It is known
-// after some words, holds over gaps, and starts anew where the rate changes.
+// Channel is what has been found out of the leg's channel so far: after some
+// words, and anew where the rate changes. Over gaps it holds.
 func (e *FrontEnd) Channel() Channel {
-	ch := e.channel
-	if ch.RateHz == 0 {
-		return ch
+	if !e.find.known {
+		return Channel{RateHz: e.in}
 	}
-	ch.HumHz = e.hum.mainsHz
+	ch := e.channel
+	ch.HumHz, ch.Clipped = e.hum.mainsHz, e.direct.clipped()
 	if e.level.noise >= 0 {
 		ch.NoiseDB = math.Round(10 * math.Log10(max(e.level.noise, 1)/(32768*32768)))
 	}

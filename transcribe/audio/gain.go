@@ -2,16 +2,30 @@ package audio
 
 import "math"
 
-// direct takes the direct current out of a leg: a high-pass at 20 Hz.
+// direct takes the direct current out of a leg: a high-pass at 20 Hz. It also
+// sees what nothing after it can: samples at full scale.
 type direct struct {
 	keep    float32 // pole
 	in, out float32 // the sample before
 	begun   bool
+
+	// Clipping: samples at full scale in this second, and the seconds since
+	// there were many.
+	rateHz, n, full, since int
 }
 
+const (
+	fullScale  = 32100 // of 32768; the loudest that G.711 can say is 32124
+	fullMany   = 0.002 // share of a second: a shout that just reaches full scale is less
+	fullMemory = 10    // seconds
+)
+
 func newDirect(rateHz int) direct {
-	return direct{keep: float32(1 - 2*math.Pi*20/float64(rateHz))}
+	return direct{keep: float32(1 - 2*math.Pi*20/float64(rateHz)), rateHz: rateHz, since: fullMemory}
 }
+
+// clipped reports whether speech was lately cut off at full scale.
+func (d *direct) clipped() bool { return d.since < fullMemory }
 
 // begin starts a stretch: its first sample is no step from what was before.
 func (d *direct) begin() { d.begun = false }
@@ -22,6 +36,16 @@ func (d *direct) apply(dst []float32, pcm []int16) []float32 {
 		d.begun, d.in, d.out = true, float32(pcm[0]), 0
 	}
 	for _, v := range pcm {
+		if v >= fullScale || v <= -fullScale {
+			d.full++
+		}
+		if d.n++; d.n == d.rateHz {
+			d.since++
+			if float64(d.full) > fullMany*float64(d.rateHz) {
+				d.since = 0
+			}
+			d.n, d.full = 0, 0
+		}
 		x := float32(v)
 		y := x - d.in + d.keep*d.out
 		if y < 1e-6 && y > -1e-6 {
