@@ -151,6 +151,49 @@ func TestMediaClockOfWordsFollowsStartAndGaps(t *testing.T) {
 	}
 }
 
+// Half a second after the last word a pause says all that was said, and what
+// lies between it and the next frame is neither heard nor forgotten.
+func TestPauseSaysWhatWasHeardAndSkipsTheGap(t *testing.T) {
+	engine := newEngine(t, installed(t))
+	pcm := speech(t)
+	whole := open(t, engine, transcribe.Options{})
+	want := finals(append(hear(t, whole, 0, pcm), finish(t, whole)...))
+	if len(want) != 2 {
+		t.Fatalf("%d utterances, want 2", len(want))
+	}
+	const pauseAt, onAt = 51_000, 62_000 // the first sentence ends at 43,000, the second begins at 67,000
+	for _, gap := range []time.Duration{0, 2 * time.Second, 100 * time.Hour} {
+		s := open(t, engine, transcribe.Options{})
+		pause := func() []transcribe.Segment {
+			t.Helper()
+			segments, err := s.(transcribe.Pauser).Pause(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return segments
+		}
+		if got := pause(); len(got) != 0 {
+			t.Errorf("before any audio: %v", got)
+		}
+		first := finals(append(hear(t, s, 0, pcm[:pauseAt]), pause()...))
+		if got := pause(); len(got) != 0 {
+			t.Errorf("twice in a row: %v", got)
+		}
+		second := finals(append(hear(t, s, audio.Span(onAt, rate)+gap, pcm[onAt:]), finish(t, s)...))
+		if len(first) != 1 || first[0].Text != want[0].Text {
+			t.Fatalf("gap of %v: %v before it, want %q", gap, first, want[0].Text)
+		}
+		// The speaker is new to the recogniser, so a word may differ.
+		const sure = "tell anyone about this call"
+		if len(second) != 1 || !strings.HasSuffix(second[0].Text, sure) {
+			t.Fatalf("gap of %v: %v after it, want %q", gap, second, sure)
+		}
+		if d := (second[0].End - gap - want[1].End).Abs(); d > 100*time.Millisecond {
+			t.Errorf("gap of %v: the second sentence ends at %v, want %v later than %v", gap, second[0].End, gap, want[1].End)
+		}
+	}
+}
+
 func TestEndlessSpeechIsCutIntoUtterances(t *testing.T) {
 	cfg := installed(t)
 	cfg.MaxUtterance = 9 * time.Second
