@@ -10,7 +10,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fuzz bench bench-band eval proto proto-check models build clean
+.PHONY: help demo test check lint fuzz bench bench-band eval eval-gate proto proto-check models build clean
 
 help: ## this list
 	@echo "callwarden: make TARGET"
@@ -41,6 +41,9 @@ bench: models ## benchmarks, among them what surrounds the recogniser against li
 
 bench-band: models ## word error rates of the ways to fill the band that a telephone takes away
 	$(GO) run ./cmd/internal/bandeval --corpus $(CORPUS)
+
+eval-gate: models ## what the voice activity gate lets through, and word error rates with and without it
+	$(GO) run ./cmd/internal/gateeval --corpus $(CORPUS)
 
 eval: build ## frauds found and honest calls disturbed, on the scripted calls as text
 	@for set in development test; do \
