@@ -17,6 +17,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/sink"
 	"github.com/callwarden/callwarden/pipeline/source"
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
+	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
 // chronicle judges what is heard of one call and tells it in events. It is
@@ -48,7 +49,15 @@ type legState struct {
 	refused bool
 	lag     time.Duration
 	late    bool // the lag is worth telling
+
+	channel audio.Channel // as it was told
+	found   audio.Channel // as it was found since the time below
+	since   time.Duration
 }
+
+// channelSettled is how long a leg's channel must stay the same to be told:
+// the first words are heard before it is known well.
+const channelSettled = 3 * time.Second
 
 // A lag is told when it passes the first of these, and gone when it is under
 // the second.
@@ -63,10 +72,26 @@ func (l *legState) note(h heard) (changed bool) {
 	if h.deaf == nil {
 		l.heard = max(l.heard, h.at)
 	}
+	changed = l.noteChannel(h)
 	late := h.lag >= lagFrom || l.late && h.lag > lagTo
-	changed = h.dropped != l.dropped || (h.deaf == nil) != (l.deaf == nil) || late != l.late
+	changed = changed || h.dropped != l.dropped || (h.deaf == nil) != (l.deaf == nil) || late != l.late
 	l.dropped, l.deaf, l.lag, l.late = h.dropped, h.deaf, h.lag, late
 	return changed
+}
+
+// noteChannel reports whether another channel has been there for long enough.
+func (l *legState) noteChannel(h heard) (changed bool) {
+	switch {
+	case !h.channel.Known():
+		return false
+	case !h.channel.Same(l.found):
+		l.found, l.since = h.channel, h.at
+		return false
+	case h.channel.Same(l.channel), h.at-l.since < channelSettled:
+		return false
+	}
+	l.channel = h.channel
+	return true
 }
 
 func newChronicle(p *Pipeline, call *source.Call) *chronicle {
@@ -256,6 +281,7 @@ func (c *chronicle) end(ctx context.Context, err error) {
 	}
 	slices.Sort(ev.Tactics)
 	for _, l := range c.order {
+		l.channel = l.found // there is no more to wait for
 		ev.Legs = append(ev.Legs, l.proto())
 	}
 	c.publish(ctx, sink.CallEnded, c.at, ev)

@@ -58,6 +58,7 @@ type heard struct {
 	dropped  time.Duration // in total, so far
 	lag      time.Duration // from arrival until now; of live calls
 	deaf     error         // why the leg hears nothing at the moment
+	channel  audio.Channel // what is known of it
 	// Words of the open vocabulary that come beside what is screened say
 	// nothing of the leg; its error is partly.
 	aside  bool
@@ -144,6 +145,7 @@ func (l *leg) hearOne(ctx context.Context, ears *listen.Call, a arrival) heard {
 	}
 	h := heard{leg: l.leg, at: a.End()}
 	h.segments, h.deaf = ears.Hear(ctx, a.Frame, a.at)
+	h.channel = ears.Channel(l.leg)
 	if ctx.Err() != nil {
 		h.deaf = nil // we were cut off, the leg was not deaf
 	}

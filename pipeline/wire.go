@@ -85,7 +85,23 @@ func (l *legState) proto() *callwardenv1.LegStatus {
 	if l.late {
 		s.Lag = duration(l.lag)
 	}
+	s.Channel = channelToProto(l.channel)
 	return s
+}
+
+// channelToProto is nil while nothing is known.
+func channelToProto(ch audio.Channel) *callwardenv1.Channel {
+	if !ch.Known() {
+		return nil
+	}
+	return &callwardenv1.Channel{
+		RateHz:    int32(ch.RateHz),
+		LowHz:     int32(ch.LowHz),
+		HighHz:    int32(ch.HighHz),
+		NoiseDbfs: &ch.NoiseDB,
+		HumHz:     int32(ch.HumHz),
+		Clipped:   ch.Clipped,
+	}
 }
 
 func duration(d time.Duration) *durationpb.Duration { return durationpb.New(d) }

@@ -1122,7 +1122,8 @@ type LegStatus struct {
 	Heard         *durationpb.Duration   `protobuf:"bytes,3,opt,name=heard,proto3" json:"heard,omitempty"`     // audio that reached the recogniser
 	Dropped       *durationpb.Duration   `protobuf:"bytes,4,opt,name=dropped,proto3" json:"dropped,omitempty"` // audio that did not
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	Lag           *durationpb.Duration   `protobuf:"bytes,6,opt,name=lag,proto3" json:"lag,omitempty"` // how late live audio is heard; absent under a second
+	Lag           *durationpb.Duration   `protobuf:"bytes,6,opt,name=lag,proto3" json:"lag,omitempty"`         // how late live audio is heard; absent under a second
+	Channel       *Channel               `protobuf:"bytes,7,opt,name=channel,proto3" json:"channel,omitempty"` // absent until some words were heard
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1199,6 +1200,99 @@ func (x *LegStatus) GetLag() *durationpb.Duration {
 	return nil
 }
 
+func (x *LegStatus) GetChannel() *Channel {
+	if x != nil {
+		return x.Channel
+	}
+	return nil
+}
+
+// Channel is what a leg's audio carries, as it was found and not as its rate
+// claims. What is missing of a recogniser's band is filled in.
+type Channel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RateHz        int32                  `protobuf:"varint,1,opt,name=rate_hz,json=rateHz,proto3" json:"rate_hz,omitempty"`                 // of the audio as it came
+	LowHz         int32                  `protobuf:"varint,2,opt,name=low_hz,json=lowHz,proto3" json:"low_hz,omitempty"`                    // edges of the band that carries speech: 300 to 3400 for
+	HighHz        int32                  `protobuf:"varint,3,opt,name=high_hz,json=highHz,proto3" json:"high_hz,omitempty"`                 // an analogue line, 0 to 4000 for an 8 kHz recording
+	NoiseDbfs     *float64               `protobuf:"fixed64,4,opt,name=noise_dbfs,json=noiseDbfs,proto3,oneof" json:"noise_dbfs,omitempty"` // between words
+	HumHz         int32                  `protobuf:"varint,5,opt,name=hum_hz,json=humHz,proto3" json:"hum_hz,omitempty"`                    // of the mains, 50 or 60, taken out; 0 for none
+	Clipped       bool                   `protobuf:"varint,6,opt,name=clipped,proto3" json:"clipped,omitempty"`                             // loud speech is cut off
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Channel) Reset() {
+	*x = Channel{}
+	mi := &file_callwarden_v1_events_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Channel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Channel) ProtoMessage() {}
+
+func (x *Channel) ProtoReflect() protoreflect.Message {
+	mi := &file_callwarden_v1_events_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Channel.ProtoReflect.Descriptor instead.
+func (*Channel) Descriptor() ([]byte, []int) {
+	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Channel) GetRateHz() int32 {
+	if x != nil {
+		return x.RateHz
+	}
+	return 0
+}
+
+func (x *Channel) GetLowHz() int32 {
+	if x != nil {
+		return x.LowHz
+	}
+	return 0
+}
+
+func (x *Channel) GetHighHz() int32 {
+	if x != nil {
+		return x.HighHz
+	}
+	return 0
+}
+
+func (x *Channel) GetNoiseDbfs() float64 {
+	if x != nil && x.NoiseDbfs != nil {
+		return *x.NoiseDbfs
+	}
+	return 0
+}
+
+func (x *Channel) GetHumHz() int32 {
+	if x != nil {
+		return x.HumHz
+	}
+	return 0
+}
+
+func (x *Channel) GetClipped() bool {
+	if x != nil {
+		return x.Clipped
+	}
+	return false
+}
+
 // CallEnded is callwarden.call.ended.v1.
 type CallEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1217,7 +1311,7 @@ type CallEnded struct {
 
 func (x *CallEnded) Reset() {
 	*x = CallEnded{}
-	mi := &file_callwarden_v1_events_proto_msgTypes[10]
+	mi := &file_callwarden_v1_events_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1323,7 @@ func (x *CallEnded) String() string {
 func (*CallEnded) ProtoMessage() {}
 
 func (x *CallEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_callwarden_v1_events_proto_msgTypes[10]
+	mi := &file_callwarden_v1_events_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1336,7 @@ func (x *CallEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallEnded.ProtoReflect.Descriptor instead.
 func (*CallEnded) Descriptor() ([]byte, []int) {
-	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{10}
+	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CallEnded) GetContext() *CallContext {
@@ -1328,7 +1422,7 @@ type TranscriptSegment struct {
 
 func (x *TranscriptSegment) Reset() {
 	*x = TranscriptSegment{}
-	mi := &file_callwarden_v1_events_proto_msgTypes[11]
+	mi := &file_callwarden_v1_events_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1434,7 @@ func (x *TranscriptSegment) String() string {
 func (*TranscriptSegment) ProtoMessage() {}
 
 func (x *TranscriptSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_callwarden_v1_events_proto_msgTypes[11]
+	mi := &file_callwarden_v1_events_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1447,7 @@ func (x *TranscriptSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TranscriptSegment.ProtoReflect.Descriptor instead.
 func (*TranscriptSegment) Descriptor() ([]byte, []int) {
-	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{11}
+	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TranscriptSegment) GetContext() *CallContext {
@@ -1497,14 +1591,24 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12,\n" +
 	"\x04legs\x18\x05 \x03(\v2\x18.callwarden.v1.LegStatusR\x04legs\x12\x16\n" +
 	"\x06listen\x18\x06 \x01(\tR\x06listen\x12\x12\n" +
-	"\x04shed\x18\a \x01(\bR\x04shed\"\x8e\x02\n" +
+	"\x04shed\x18\a \x01(\bR\x04shed\"\xc0\x02\n" +
 	"\tLegStatus\x12$\n" +
 	"\x03leg\x18\x01 \x01(\x0e2\x12.callwarden.v1.LegR\x03leg\x120\n" +
 	"\ahearing\x18\x02 \x01(\x0e2\x16.callwarden.v1.HearingR\ahearing\x12/\n" +
 	"\x05heard\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05heard\x123\n" +
 	"\adropped\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\adropped\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n" +
-	"\x03lag\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03lag\"\xd2\x02\n" +
+	"\x03lag\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03lag\x120\n" +
+	"\achannel\x18\a \x01(\v2\x16.callwarden.v1.ChannelR\achannel\"\xb6\x01\n" +
+	"\aChannel\x12\x17\n" +
+	"\arate_hz\x18\x01 \x01(\x05R\x06rateHz\x12\x15\n" +
+	"\x06low_hz\x18\x02 \x01(\x05R\x05lowHz\x12\x17\n" +
+	"\ahigh_hz\x18\x03 \x01(\x05R\x06highHz\x12\"\n" +
+	"\n" +
+	"noise_dbfs\x18\x04 \x01(\x01H\x00R\tnoiseDbfs\x88\x01\x01\x12\x15\n" +
+	"\x06hum_hz\x18\x05 \x01(\x05R\x05humHz\x12\x18\n" +
+	"\aclipped\x18\x06 \x01(\bR\aclippedB\r\n" +
+	"\v_noise_dbfs\"\xd2\x02\n" +
 	"\tCallEnded\x124\n" +
 	"\acontext\x18\x01 \x01(\v2\x1a.callwarden.v1.CallContextR\acontext\x125\n" +
 	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
@@ -1580,7 +1684,7 @@ func file_callwarden_v1_events_proto_rawDescGZIP() []byte {
 }
 
 var file_callwarden_v1_events_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_callwarden_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_callwarden_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_callwarden_v1_events_proto_goTypes = []any{
 	(Leg)(0),                      // 0: callwarden.v1.Leg
 	(FindingState)(0),             // 1: callwarden.v1.FindingState
@@ -1598,58 +1702,60 @@ var file_callwarden_v1_events_proto_goTypes = []any{
 	(*CallStarted)(nil),           // 13: callwarden.v1.CallStarted
 	(*CallStatus)(nil),            // 14: callwarden.v1.CallStatus
 	(*LegStatus)(nil),             // 15: callwarden.v1.LegStatus
-	(*CallEnded)(nil),             // 16: callwarden.v1.CallEnded
-	(*TranscriptSegment)(nil),     // 17: callwarden.v1.TranscriptSegment
-	nil,                           // 18: callwarden.v1.CallStarted.AttributesEntry
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Channel)(nil),               // 16: callwarden.v1.Channel
+	(*CallEnded)(nil),             // 17: callwarden.v1.CallEnded
+	(*TranscriptSegment)(nil),     // 18: callwarden.v1.TranscriptSegment
+	nil,                           // 19: callwarden.v1.CallStarted.AttributesEntry
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
 }
 var file_callwarden_v1_events_proto_depIdxs = []int32{
-	19, // 0: callwarden.v1.Word.start:type_name -> google.protobuf.Duration
-	19, // 1: callwarden.v1.Word.end:type_name -> google.protobuf.Duration
+	20, // 0: callwarden.v1.Word.start:type_name -> google.protobuf.Duration
+	20, // 1: callwarden.v1.Word.end:type_name -> google.protobuf.Duration
 	2,  // 2: callwarden.v1.Finding.stage:type_name -> callwarden.v1.Stage
 	0,  // 3: callwarden.v1.Finding.leg:type_name -> callwarden.v1.Leg
-	19, // 4: callwarden.v1.Finding.start:type_name -> google.protobuf.Duration
-	19, // 5: callwarden.v1.Finding.end:type_name -> google.protobuf.Duration
+	20, // 4: callwarden.v1.Finding.start:type_name -> google.protobuf.Duration
+	20, // 5: callwarden.v1.Finding.end:type_name -> google.protobuf.Duration
 	1,  // 6: callwarden.v1.Finding.state:type_name -> callwarden.v1.FindingState
 	6,  // 7: callwarden.v1.RiskFinding.context:type_name -> callwarden.v1.CallContext
-	19, // 8: callwarden.v1.RiskFinding.at:type_name -> google.protobuf.Duration
+	20, // 8: callwarden.v1.RiskFinding.at:type_name -> google.protobuf.Duration
 	8,  // 9: callwarden.v1.RiskFinding.finding:type_name -> callwarden.v1.Finding
 	3,  // 10: callwarden.v1.RiskFinding.level:type_name -> callwarden.v1.Level
 	6,  // 11: callwarden.v1.RiskLevel.context:type_name -> callwarden.v1.CallContext
-	19, // 12: callwarden.v1.RiskLevel.at:type_name -> google.protobuf.Duration
+	20, // 12: callwarden.v1.RiskLevel.at:type_name -> google.protobuf.Duration
 	3,  // 13: callwarden.v1.RiskLevel.level:type_name -> callwarden.v1.Level
 	3,  // 14: callwarden.v1.RiskLevel.previous:type_name -> callwarden.v1.Level
 	11, // 15: callwarden.v1.RiskLevel.contributions:type_name -> callwarden.v1.Contribution
 	9,  // 16: callwarden.v1.RiskLevel.advice:type_name -> callwarden.v1.Advice
 	6,  // 17: callwarden.v1.CallStarted.context:type_name -> callwarden.v1.CallContext
-	20, // 18: callwarden.v1.CallStarted.began:type_name -> google.protobuf.Timestamp
+	21, // 18: callwarden.v1.CallStarted.began:type_name -> google.protobuf.Timestamp
 	0,  // 19: callwarden.v1.CallStarted.legs:type_name -> callwarden.v1.Leg
-	18, // 20: callwarden.v1.CallStarted.attributes:type_name -> callwarden.v1.CallStarted.AttributesEntry
+	19, // 20: callwarden.v1.CallStarted.attributes:type_name -> callwarden.v1.CallStarted.AttributesEntry
 	6,  // 21: callwarden.v1.CallStatus.context:type_name -> callwarden.v1.CallContext
-	19, // 22: callwarden.v1.CallStatus.at:type_name -> google.protobuf.Duration
+	20, // 22: callwarden.v1.CallStatus.at:type_name -> google.protobuf.Duration
 	4,  // 23: callwarden.v1.CallStatus.hearing:type_name -> callwarden.v1.Hearing
 	15, // 24: callwarden.v1.CallStatus.legs:type_name -> callwarden.v1.LegStatus
 	0,  // 25: callwarden.v1.LegStatus.leg:type_name -> callwarden.v1.Leg
 	4,  // 26: callwarden.v1.LegStatus.hearing:type_name -> callwarden.v1.Hearing
-	19, // 27: callwarden.v1.LegStatus.heard:type_name -> google.protobuf.Duration
-	19, // 28: callwarden.v1.LegStatus.dropped:type_name -> google.protobuf.Duration
-	19, // 29: callwarden.v1.LegStatus.lag:type_name -> google.protobuf.Duration
-	6,  // 30: callwarden.v1.CallEnded.context:type_name -> callwarden.v1.CallContext
-	19, // 31: callwarden.v1.CallEnded.duration:type_name -> google.protobuf.Duration
-	3,  // 32: callwarden.v1.CallEnded.level:type_name -> callwarden.v1.Level
-	15, // 33: callwarden.v1.CallEnded.legs:type_name -> callwarden.v1.LegStatus
-	6,  // 34: callwarden.v1.TranscriptSegment.context:type_name -> callwarden.v1.CallContext
-	0,  // 35: callwarden.v1.TranscriptSegment.leg:type_name -> callwarden.v1.Leg
-	19, // 36: callwarden.v1.TranscriptSegment.start:type_name -> google.protobuf.Duration
-	19, // 37: callwarden.v1.TranscriptSegment.end:type_name -> google.protobuf.Duration
-	7,  // 38: callwarden.v1.TranscriptSegment.words:type_name -> callwarden.v1.Word
-	5,  // 39: callwarden.v1.TranscriptSegment.heard:type_name -> callwarden.v1.Heard
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	20, // 27: callwarden.v1.LegStatus.heard:type_name -> google.protobuf.Duration
+	20, // 28: callwarden.v1.LegStatus.dropped:type_name -> google.protobuf.Duration
+	20, // 29: callwarden.v1.LegStatus.lag:type_name -> google.protobuf.Duration
+	16, // 30: callwarden.v1.LegStatus.channel:type_name -> callwarden.v1.Channel
+	6,  // 31: callwarden.v1.CallEnded.context:type_name -> callwarden.v1.CallContext
+	20, // 32: callwarden.v1.CallEnded.duration:type_name -> google.protobuf.Duration
+	3,  // 33: callwarden.v1.CallEnded.level:type_name -> callwarden.v1.Level
+	15, // 34: callwarden.v1.CallEnded.legs:type_name -> callwarden.v1.LegStatus
+	6,  // 35: callwarden.v1.TranscriptSegment.context:type_name -> callwarden.v1.CallContext
+	0,  // 36: callwarden.v1.TranscriptSegment.leg:type_name -> callwarden.v1.Leg
+	20, // 37: callwarden.v1.TranscriptSegment.start:type_name -> google.protobuf.Duration
+	20, // 38: callwarden.v1.TranscriptSegment.end:type_name -> google.protobuf.Duration
+	7,  // 39: callwarden.v1.TranscriptSegment.words:type_name -> callwarden.v1.Word
+	5,  // 40: callwarden.v1.TranscriptSegment.heard:type_name -> callwarden.v1.Heard
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_callwarden_v1_events_proto_init() }
@@ -1657,13 +1763,14 @@ func file_callwarden_v1_events_proto_init() {
 	if File_callwarden_v1_events_proto != nil {
 		return
 	}
+	file_callwarden_v1_events_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_callwarden_v1_events_proto_rawDesc), len(file_callwarden_v1_events_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
