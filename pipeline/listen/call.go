@@ -89,7 +89,13 @@ func (c *Call) Hear(ctx context.Context, f audio.Frame, arrived time.Time) ([]tr
 	if c.live {
 		c.l.rule()
 	}
-	return c.byLeg[f.Leg].hear(ctx, f, arrived)
+	segs, err := c.byLeg[f.Leg].hear(ctx, f, arrived)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.awake {
+		c.signal()
+	}
+	return segs, err
 }
 
 // Weigh takes what Hear, Finish and Transcribe returned, in the order in which
@@ -112,8 +118,8 @@ func (c *Call) Weigh(segs []transcribe.Segment, at time.Duration) {
 	}
 	if c.awake && !c.ended && c.at > c.until {
 		c.awake = false
+		c.signal()
 	}
-	c.signal()
 }
 
 // rouse gives a reason to transcribe; mu is held.
@@ -125,6 +131,7 @@ func (c *Call) rouse() {
 	if !c.awake {
 		c.awake, c.shed, c.woken = true, false, time.Now()
 		c.l.wakes.Add(1)
+		c.signal()
 	}
 }
 

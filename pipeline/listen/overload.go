@@ -6,12 +6,12 @@ import "time"
 // a window of the load:
 //
 //  1. Calls without findings lose the open vocabulary, those that were woken
-//     last first, a quarter of them at a time. They are screened on.
+//     last first, half of them at a time. They are screened on.
 //  2. Where none is left, new calls are refused.
 //
 // When it has been calm for a while new calls are taken again, then those that
-// lost the open vocabulary are transcribed at the next reason. Recordings have
-// no part in it: they wait.
+// lost the open vocabulary get it back one by one. Recordings have no part in
+// it: they wait.
 
 // admit takes a live call on, or refuses it.
 func (l *Listener) admit(c *Call) error {
@@ -64,7 +64,9 @@ func (l *Listener) rule() {
 		l.log.Info("taking calls again")
 	case calm && !stuck:
 		for c := range l.calls {
-			c.unshed()
+			if c.unshed() {
+				break
+			}
 		}
 	}
 }
@@ -87,7 +89,7 @@ func (l *Listener) shed() int {
 	if len(can) == 0 {
 		return 0
 	}
-	most := (len(can) + 3) / 4
+	most := (len(can) + 1) / 2
 	n := 0
 	for range most {
 		var latest *Call
@@ -132,12 +134,16 @@ func (c *Call) loseOpen() bool {
 	return true
 }
 
-func (c *Call) unshed() {
+// unshed transcribes the call again if there still is reason to, and reports
+// whether there is.
+func (c *Call) unshed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.shed && c.at <= c.until && !c.awake { // there still is reason
+	reason := c.shed && c.at <= c.until && !c.awake
+	c.shed = false
+	if reason {
 		c.awake, c.woken = true, time.Now()
 		c.signal()
 	}
-	c.shed = false
+	return reason
 }

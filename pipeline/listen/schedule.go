@@ -215,6 +215,9 @@ func (l *load) close(now time.Time) {
 	default:
 		l.behind, l.calm = 0, l.calm+1
 	}
+	if idle := int(now.Sub(l.began)/loadWindow) - 1; idle > 0 { // nothing has come since
+		l.behind, l.calm = 0, l.calm+idle
+	}
 	l.began, l.steps, l.late, l.slow = now, 0, 0, 0
 	l.ended++
 }
