@@ -43,8 +43,14 @@ type Options struct {
 	RateHz   int       // of the frames that Write will get; 0 means Info.RateHz
 	Language string    // BCP 47; empty means the model's own
 	// Phrases, where not empty, closes the vocabulary to these phrases. Only
-	// an engine with Info.Phrases takes them.
+	// an engine with Info.Phrases takes them. The word "…" in a phrase stands
+	// for speech that is in none; a phrase that is listed several times is the
+	// more likely one.
 	Phrases []string
+	// Thrifty asks for a session with Phrases that may answer a second later
+	// and a little less surely for a fraction of the time that it takes. It is
+	// a wish: engines that know no such way open the session all the same.
+	Thrifty bool
 }
 
 // Info is what an engine can do.

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // loadModel loads a model with the library's own dither off. That is random
@@ -15,8 +17,9 @@ import (
 //
 // The library takes the setting from the model's conf/mfcc.conf only, so it is
 // shown a folder of links to the model with a conf of ours. It reads
-// everything before it returns, so the folder is gone afterwards.
-func loadModel(lib *library, dir string) (uintptr, error) {
+// everything before it returns, so the folder is gone afterwards. The settings
+// are lines for the end of its conf/model.conf.
+func loadModel(lib *library, dir string, settings ...string) (uintptr, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return 0, fmt.Errorf("vosk model: %w", err)
@@ -26,38 +29,47 @@ func loadModel(lib *library, dir string) (uintptr, error) {
 		return 0, fmt.Errorf("vosk model: %w", err)
 	}
 	defer os.RemoveAll(shadow)
-	if err := shadowModel(dir, shadow); err != nil {
+	if err := shadowModel(dir, shadow, settings); err != nil {
 		return 0, fmt.Errorf("vosk model: %w", err)
 	}
 	return lib.modelNew(shadow), nil
 }
 
-func shadowModel(dir, shadow string) error {
+func shadowModel(dir, shadow string, settings []string) error {
 	if err := linkAll(dir, shadow, "conf"); err != nil {
 		return err
 	}
-	conf := filepath.Join(shadow, "conf")
-	if err := os.Mkdir(conf, 0o700); err != nil {
+	from, to := filepath.Join(dir, "conf"), filepath.Join(shadow, "conf")
+	if err := os.Mkdir(to, 0o700); err != nil {
 		return err
 	}
-	if err := linkAll(filepath.Join(dir, "conf"), conf, "mfcc.conf"); err != nil {
+	if err := linkAll(from, to, "mfcc.conf", "model.conf"); err != nil {
 		return err
 	}
-	mfcc, err := os.ReadFile(filepath.Join(dir, "conf", "mfcc.conf"))
+	if err := extend(from, to, "mfcc.conf", "--dither=0"); err != nil {
+		return err
+	}
+	return extend(from, to, "model.conf", settings...)
+}
+
+// extend copies a conf with more lines at its end: the last of two settings
+// counts.
+func extend(from, to, name string, lines ...string) error {
+	conf, err := os.ReadFile(filepath.Join(from, name))
 	if err != nil {
 		return err
 	}
-	mfcc = append(mfcc, "\n--dither=0\n"...) // the last of two settings counts
-	return os.WriteFile(filepath.Join(conf, "mfcc.conf"), mfcc, 0o600)
+	conf = append(conf, "\n"+strings.Join(lines, "\n")+"\n"...)
+	return os.WriteFile(filepath.Join(to, name), conf, 0o600)
 }
 
-func linkAll(from, to, except string) error {
+func linkAll(from, to string, except ...string) error {
 	entries, err := os.ReadDir(from)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		if entry.Name() == except {
+		if slices.Contains(except, entry.Name()) {
 			continue
 		}
 		if err := os.Symlink(filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())); err != nil {

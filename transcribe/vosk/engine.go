@@ -36,6 +36,8 @@ type Config struct {
 	// a new one at the next end of an utterance. Its graph is composed as it
 	// is searched and kept, so its memory only grows.
 	RenewEvery time.Duration
+
+	search []string // lines for the model's conf/model.conf
 }
 
 // DefaultConfig is Config with everything but the paths.
@@ -86,6 +88,12 @@ type Engine struct {
 	mu     sync.RWMutex // held for reading while model is in use
 	model  uintptr      // 0 once closed
 	opened int          // sessions; guarded by mu
+
+	// The same model with a narrow search, for thrifty sessions; loaded when
+	// the first of them opens.
+	second  sync.Once
+	thrifty *Engine
+	lacking error // why there is none
 }
 
 var (
@@ -115,7 +123,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 		return nil, fmt.Errorf("%w: %w", transcribe.ErrNotInstalled, err)
 	}
 	lib.setLogLevel(-2) // -1 still lets warnings of every other utterance through to stderr
-	model, err := loadModel(lib, cfg.Model)
+	model, err := loadModel(lib, cfg.Model, cfg.search...)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +189,11 @@ func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.S
 		if grammar, unheard, err = makeGrammar(opt.Phrases, e.Knows); err != nil {
 			return nil, err
 		}
+		if opt.Thrifty {
+			if e, err = e.thriftyEngine(); err != nil {
+				return nil, err
+			}
+		}
 	}
 
 	e.mu.Lock()
@@ -233,6 +246,12 @@ func (e *Engine) Close() error {
 	defer e.mu.Unlock()
 	if e.opened > 0 {
 		return fmt.Errorf("closing the vosk engine: %d sessions are open", e.opened)
+	}
+	e.second.Do(func() { e.lacking = fmt.Errorf("vosk engine: %w", transcribe.ErrClosed) })
+	if e.thrifty != nil {
+		if err := e.thrifty.Close(); err != nil {
+			return err
+		}
 	}
 	if e.model != 0 {
 		e.lib.modelFree(e.model)

@@ -13,7 +13,8 @@ import (
 )
 
 // unknown is the model's word for speech outside the vocabulary. It is in
-// every phrase list: without it all speech is forced onto the phrases.
+// every phrase list: without it all speech is forced onto the phrases. Callers
+// write Unheard for it.
 const unknown = "[unk]"
 
 // maxGrammarWords bounds what a caller can make the library compile.
@@ -39,19 +40,28 @@ func plainWord(s string) bool {
 // sorted words that the model does not know. Every phrase in it is made of
 // words that it knows; a list that is not well-formed, or empty, would bring
 // the process down.
+//
+// The library does not search for whole phrases: it counts the words of the
+// list, and the pairs of words, and makes a language model of the counts. So a
+// phrase that stands twice weighs twice, and parts of phrases can be heard one
+// after the other.
 func makeGrammar(phrases []string, knows func(word string) bool) (grammar string, unheard []string, err error) {
 	known := map[string]bool{}
 	missing := map[string]bool{}
-	seen := map[string]bool{}
 	var list []string
-	total := 0
+	total, real := 0, 0
 	for _, phrase := range phrases {
 		words := strings.Fields(strings.ToLower(phrase))
 		if total += len(words); total > maxGrammarWords {
 			return "", nil, fmt.Errorf("%w: phrases: more than %d words", transcribe.ErrOption, maxGrammarWords)
 		}
-		whole := len(words) > 0
-		for _, w := range words {
+		whole, speaks := len(words) > 0, false
+		for i, w := range words {
+			if w == Unheard {
+				words[i] = unknown
+				continue
+			}
+			speaks = true
 			if _, ok := known[w]; !ok {
 				known[w] = knows(w)
 			}
@@ -60,13 +70,15 @@ func makeGrammar(phrases []string, knows func(word string) bool) (grammar string
 				whole = false
 			}
 		}
-		if line := strings.Join(words, " "); whole && !seen[line] {
-			seen[line] = true
-			list = append(list, line)
+		if whole {
+			list = append(list, strings.Join(words, " "))
+			if speaks {
+				real++
+			}
 		}
 	}
 	unheard = slices.Sorted(maps.Keys(missing))
-	if len(list) == 0 {
+	if real == 0 {
 		return "", unheard, fmt.Errorf("%w: phrases: the model knows none of the %d in full", transcribe.ErrOption, len(phrases))
 	}
 	data, err := json.Marshal(append(list, unknown))

@@ -397,6 +397,27 @@ func TestEngineStaysWhileSessionsAreOpen(t *testing.T) {
 	s.Close()
 }
 
+func TestThriftySessionHearsThePhrasesAndHoldsTheEngine(t *testing.T) {
+	engine := newEngine(t, installed(t))
+	s := open(t, engine, transcribe.Options{
+		Phrases: []string{"do not tell anyone", "please … the verification code", "buy gift cards"},
+		Thrifty: true,
+	})
+	heard := finals(append(hear(t, s, 0, speech(t)), finish(t, s)...))
+	var text []string
+	for _, seg := range heard {
+		text = append(text, seg.Text)
+	}
+	all := strings.Join(text, " ")
+	if !strings.Contains(all, "verification code") || !strings.Contains(all, "do not tell anyone") || strings.Contains(all, "gift") {
+		t.Errorf("heard %q", all)
+	}
+	if err := engine.Close(); err == nil {
+		t.Error("closed under a thrifty session")
+	}
+	s.Close()
+}
+
 func TestMemoryComesBackAfterSessions(t *testing.T) {
 	engine := newEngine(t, installed(t))
 	pcm := speech(t)
