@@ -11,7 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/callwarden/callwarden/detectors/tactics"
 	"github.com/callwarden/callwarden/models"
+	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/source/filesrc"
 	"github.com/callwarden/callwarden/pipeline/source/textsrc"
 	"github.com/callwarden/callwarden/transcribe"
@@ -55,9 +57,20 @@ func (f *hearFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.backend, "backend", backends[0].name, "speech-to-text: "+strings.Join(backendNames(), ", "))
 	c.Flags().StringVar(&f.model, "model", models.DefaultModel, "Vosk model: a name of 'models list', or a folder")
 	c.Flags().StringVar(&f.library, "library", models.DefaultLibrary, "Vosk library: a name of 'models list', or a file")
-	c.Flags().StringVar(&f.listen, "listen", "full", "way of listening: full")
+	c.Flags().StringVar(&f.listen, "listen", listen.Full, "way of listening: full transcribes everything, screen only where the tactics' phrases are heard")
 	_ = c.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(backendNames(), cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("listen", cobra.FixedCompletions([]string{"full"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("listen", cobra.FixedCompletions([]string{listen.Full, listen.Screening}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// listening is the chosen way of listening with engine, screening for the
+// tactics of lib.
+func (f *hearFlags) listening(engine transcribe.Engine, lib *tactics.Library) listen.Config {
+	cfg := listen.Config{Mode: f.listen}
+	if f.listen == listen.Screening {
+		list := newPhraseList(lib.Set, engine)
+		cfg.Screens = func() listen.Screen { return list }
+	}
+	return cfg
 }
 
 // engine opens the chosen backend. The caller closes it.

@@ -44,7 +44,7 @@ func BenchmarkReplay(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	judge, err := (&judgeFlags{}).judge()
+	_, judge, err := (&judgeFlags{}).judge()
 	if err != nil {
 		b.Fatal(err)
 	}

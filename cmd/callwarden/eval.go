@@ -18,7 +18,7 @@ import (
 
 	"github.com/callwarden/callwarden/cmd/internal/eval"
 	"github.com/callwarden/callwarden/detectors/risk"
-	"github.com/callwarden/callwarden/pipeline/listen"
+	"github.com/callwarden/callwarden/detectors/tactics"
 	"github.com/callwarden/callwarden/pipeline/source/filesrc"
 )
 
@@ -80,7 +80,7 @@ A manifest is JSON lines, each a call:
 }
 
 func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
-	cfg := eval.Config{Mode: e.mode, Parallel: e.parallel, Unmasked: e.judge.unmasked, Listen: listen.Config{Mode: e.hear.listen}}
+	cfg := eval.Config{Mode: e.mode, Parallel: e.parallel, Unmasked: e.judge.unmasked}
 	if e.parallel < 1 {
 		return usagef("--parallel: %d must be at least 1", e.parallel)
 	}
@@ -101,7 +101,8 @@ func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
 		}
 		before = &old
 	}
-	if cfg.Judge, err = e.judge.judge(); err != nil {
+	var lib *tactics.Library
+	if lib, cfg.Judge, err = e.judge.judge(); err != nil {
 		return err
 	}
 	items, bad, err := eval.ReadManifests(manifests)
@@ -127,6 +128,7 @@ func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, cfg.Engine.Close()) }()
+		cfg.Listen = e.hear.listening(cfg.Engine, lib)
 		cfg.Open = filesrcOpen(&e.hear)
 	}
 	bar := &evalBar{}

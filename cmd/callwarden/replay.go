@@ -94,13 +94,13 @@ func (r *replay) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	listener, err := listen.New(engine, listen.Config{Mode: r.hear.listen}, log)
-	if err != nil {
-		return usagef("%w", err)
-	}
-	judge, err := r.judge.judge()
+	lib, judge, err := r.judge.judge()
 	if err != nil {
 		return err
+	}
+	listener, err := listen.New(engine, r.hear.listening(engine, lib), log)
+	if err != nil {
+		return usagef("%w", err)
 	}
 
 	nats, server, err := r.nats.open(ctx, log, r.transcript)
@@ -226,10 +226,11 @@ func (f *judgeFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.unmasked, "unmasked", false, "let digits through into events and reports")
 }
 
-func (f *judgeFlags) judge() (pipeline.Judge, error) {
+// judge loads the tactics and says how calls are judged with them.
+func (f *judgeFlags) judge() (*tactics.Library, pipeline.Judge, error) {
 	lib, err := tactics.Load(f.packs)
 	if err != nil {
-		return nil, usagef("--packs: %w", err)
+		return nil, nil, usagef("--packs: %w", err)
 	}
 	cfg := risk.DefaultConfig()
 	cfg.Advise = func(tactic string, level risk.Level) risk.Advice {
@@ -239,7 +240,7 @@ func (f *judgeFlags) judge() (pipeline.Judge, error) {
 		}
 		return risk.Advice{ID: a.ID, Language: adviceLanguage, Text: a.Text}
 	}
-	return func() (detectors.Detector, *risk.Meter) {
+	return lib, func() (detectors.Detector, *risk.Meter) {
 		return dialogue.New(lib.Set, dialogue.Config{}), risk.NewMeter(cfg)
 	}, nil
 }
