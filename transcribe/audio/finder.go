@@ -3,7 +3,7 @@ package audio
 // finder finds out what a channel carries, from speech alone: it compares the
 // power of a few bands, added up over the blocks that are loud enough to be
 // speech. Loud blocks weigh most, so noise that came before the first word is
-// outweighed by that word.
+// outweighed by that word; noise between words is taken off.
 //
 // It hears samples at the recogniser's rate, in blocks that are counted from
 // the start of a stretch: what it finds does not depend on frames. It looks
@@ -15,6 +15,10 @@ type finder struct {
 	power []float32 // of the last whole block
 
 	peak     float32 // power of the loudest speech, falling by 1 dB a second
+	calm     float32 // power of the quietest block, rising by 3 dB a second
+	quiet    float32 // blocks of pauses, which these stand for:
+	noiseLow float32 // mean power in the bands below
+	noiseCut float32
 	known    bool    // enough was heard to say something
 	heard    float32 // speech blocks that the sums below stand for
 	low, mid float32 // mean power of speech in 94 to 220 Hz and 330 to 1000 Hz
@@ -26,13 +30,17 @@ type finder struct {
 }
 
 const (
-	finderBlock  = 0.032     // seconds
-	finderPeak   = 0.9926    // a block: 1 dB a second
-	finderBelow  = 1.0 / 100 // 20 dB below the peak is no speech, or too little of it
-	finderLeast  = 64.0      // rms of 8: what is below is not speech, whatever else there is
-	finderMemory = 30.0      // blocks: a second of speech
-	finderFirst  = 4.0       // blocks before the lower edge is believed
-	finderHisses = 3.0       // blocks before the upper edge is believed
+	finderBlock  = 0.032      // seconds
+	finderPeak   = 0.9926     // a block: 1 dB a second
+	finderBelow  = 1.0 / 100  // 20 dB below the peak is no speech, or too little of it
+	finderLeast  = 64.0       // rms of 8: what is below is not speech, whatever else there is
+	finderMemory = 30.0       // blocks: a second of speech
+	finderPause  = 1.0 / 1500 // 32 dB below it is a pause: soft sounds of speech are louder
+	finderNoise  = 1.2        // times the mean noise is what is taken off a band's power
+	finderCalm   = 1.022      // a block: 3 dB a second
+	finderMoves  = 4.0        // what never gets 6 dB louder than it was may be noise
+	finderFirst  = 4.0        // blocks before the lower edge is believed
+	finderHisses = 3.0        // blocks before the upper edge is believed
 
 	// Measured (bands of speech as recorded against through 300 to 3400 Hz):
 	// low against mid is -26 to 4 dB against -37 to -56, where -15 to -26 is
@@ -107,6 +115,14 @@ func (f *finder) band(lowHz, highHz float32) (sum float32) {
 func (f *finder) judge(ch *Channel) {
 	all := f.band(280, 3400)
 	f.peak = max(f.peak*finderPeak, all)
+	if f.calm *= finderCalm; f.calm == 0 || all < f.calm {
+		f.calm = max(all, 1)
+	}
+	if all < f.peak*finderPause {
+		f.quiet = min(f.quiet+1, finderMemory)
+		f.noiseLow += (f.band(94, 220) - f.noiseLow) / f.quiet
+		f.noiseCut += (f.band(3450, 3650) - f.noiseCut) / f.quiet
+	}
 	if all < finderLeast || all < f.peak*finderBelow {
 		f.upper = 0
 		return
@@ -116,11 +132,11 @@ func (f *finder) judge(ch *Channel) {
 	f.low += (f.band(94, 220) - f.low) / f.heard
 	f.mid += (mid - f.mid) / f.heard
 	if f.heard >= finderFirst {
-		f.known = true
-		switch {
-		case f.low < f.mid*lowGone:
+		f.known = f.known || f.peak > f.calm*finderMoves
+		switch low := f.low - f.noiseLow*finderNoise; {
+		case low < f.mid*lowGone:
 			ch.LowHz = telephoneLowHz
-		case f.low > f.mid*lowThere:
+		case low > f.mid*lowThere:
 			ch.LowHz = 0
 		}
 	}
@@ -134,10 +150,10 @@ func (f *finder) judge(ch *Channel) {
 	if ch.HighHz > narrowHighHz || f.hissing < finderHisses {
 		return
 	}
-	switch {
-	case f.cut < f.top*cutGone:
+	switch cut := f.cut - f.noiseCut*finderNoise; {
+	case cut < f.top*cutGone:
 		ch.HighHz = telephoneHighHz
-	case f.cut > f.top*cutThere:
+	case cut > f.top*cutThere:
 		ch.HighHz = narrowHighHz
 	}
 }

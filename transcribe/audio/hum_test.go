@@ -2,6 +2,7 @@ package audio
 
 import (
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -83,7 +84,7 @@ func TestFrontEndLeavesWhatIsNoHumAlone(t *testing.T) {
 
 func TestFrontEndStopsTakingHumOutThatIsGone(t *testing.T) {
 	e := newFrontEnd(t, FrontEndConfig{RateHz: 16000})
-	pcm := humming(make([]int16, 40*8000), 8000, 50, 300)
+	pcm := humming(slices.Concat(gliding(4*8000, 8000, 500), make([]int16, 36*8000)), 8000, 50, 300)
 	for i := 4 * 8000; i < len(pcm); i++ {
 		pcm[i] = 0
 	}
