@@ -14,7 +14,8 @@ const module = "github.com/callwarden/callwarden/"
 var mayImport = map[string]string{
 	"proto/*":                   "",
 	"models":                    "",
-	"transcribe/audio":          "",
+	"transcribe/audio":          "transcribe/audio/extend",
+	"transcribe/audio/extend":   "",
 	"transcribe":                "transcribe/audio",
 	"transcribe/*":              "transcribe transcribe/audio models proto/*",
 	"transcribe/transcribetest": "transcribe transcribe/audio",
