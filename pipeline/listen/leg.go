@@ -91,7 +91,7 @@ func newLeg(c *Call, side audio.Leg) (*leg, error) {
 		return g, nil
 	}
 	g.gate = audio.NewGate(audio.DefaultGateConfig(), l.cfg.voice())
-	opt.Phrases = c.phrases
+	opt.Phrases, opt.Thrifty = c.phrases, true
 	g.screen = l.newEar(opt, transcribe.Screened, &g.utterances)
 	return g, nil
 }

@@ -165,11 +165,12 @@ func (r *record) time(row *Row, it Item, timed []Turn) {
 	}
 }
 
-// words are those that were heard on leg, or on all legs, in order.
+// words are those that the open vocabulary heard on leg, or on all legs, in
+// order.
 func (r *record) words(leg audio.Leg, all bool) string {
 	var texts []string
 	for _, s := range r.heard {
-		if all || s.Leg == callwardenv1.Leg(leg) {
+		if s.Heard == callwardenv1.Heard_HEARD_OPEN && (all || s.Leg == callwardenv1.Leg(leg)) {
 			texts = append(texts, s.Text)
 		}
 	}

@@ -72,6 +72,21 @@ type part struct {
 	Masked int // digits
 }
 
+// saidInFull reports whether s was heard against a closed list in a stretch of
+// which the open vocabulary has all the words.
+func saidInFull(s *callwardenv1.TranscriptSegment, all []*callwardenv1.TranscriptSegment) bool {
+	switch s.GetHeard() {
+	case callwardenv1.Heard_HEARD_SCREEN, callwardenv1.Heard_HEARD_DIGITS:
+	default:
+		return false
+	}
+	middle := (s.GetStart().AsDuration() + s.GetEnd().AsDuration()) / 2
+	return slices.ContainsFunc(all, func(o *callwardenv1.TranscriptSegment) bool {
+		return o.GetLeg() == s.GetLeg() && o.GetHeard() == callwardenv1.Heard_HEARD_OPEN &&
+			o.GetStart().AsDuration() <= middle && middle <= o.GetEnd().AsDuration()
+	})
+}
+
 // token is a word of a segment; timed is false where the backend gave no times.
 type token struct {
 	text       string
@@ -82,7 +97,7 @@ type token struct {
 // newTurns is what was said, by time, with the findings marked in it.
 func newTurns(f *facts, findings []*finding) []*turn {
 	segments := slices.DeleteFunc(slices.Clone(f.segments), func(s *callwardenv1.TranscriptSegment) bool {
-		return strings.TrimSpace(s.GetText()) == "" && len(s.GetWords()) == 0
+		return strings.TrimSpace(s.GetText()) == "" && len(s.GetWords()) == 0 || saidInFull(s, f.segments)
 	})
 	slices.SortStableFunc(segments, func(a, b *callwardenv1.TranscriptSegment) int {
 		return cmp.Or(

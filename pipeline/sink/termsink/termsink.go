@@ -229,6 +229,9 @@ func (p *page) status(d *callwardenv1.CallStatus) {
 			break
 		}
 	}
+	if text == "" && d.GetHearing() == callwardenv1.Hearing_HEARING_LISTENING {
+		text = clean(d.GetListen())
+	}
 	p.line(st, enumName(d.GetHearing().String(), "HEARING_"), text)
 }
 
