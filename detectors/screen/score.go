@@ -1,0 +1,221 @@
+package screen
+
+import (
+	"strings"
+	"time"
+
+	"github.com/callwarden/callwarden/detectors"
+	"github.com/callwarden/callwarden/detectors/phrase"
+	"github.com/callwarden/callwarden/transcribe"
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+const (
+	// wakeAt is the worth of hits from which a call is transcribed: one plain
+	// ask of three words, or a story and something else beside it.
+	wakeAt = 2.0
+	// hintAt is the worth from which a hit is anything.
+	hintAt = 0.25
+	// company is how long hits speak for each other.
+	company = 60 * time.Second
+	// worthMost is the most that one hit is worth.
+	worthMost = 4.0
+)
+
+// Hit is a pattern that was heard against the list.
+type Hit struct {
+	Pattern    *phrase.Pattern
+	Words      string
+	Start, End time.Duration
+	Confidence float64 // mean of its words, 0 where there is none yet
+	// Worth says how much it is reason to listen closer, from 0 up to about
+	// the points of its pattern.
+	Worth float64
+}
+
+// Finder finds hits. It belongs to one goroutine.
+type Finder struct {
+	matcher *phrase.Matcher
+	tokens  []string
+	words   []int // of each token
+	matches []phrase.Match
+}
+
+// NewFinder returns the finder of a call.
+func (l *List) NewFinder() *Finder { return NewFinder(l.set) }
+
+// NewFinder returns a finder of the patterns of set.
+func NewFinder(set *phrase.Set) *Finder { return &Finder{matcher: set.NewMatcher()} }
+
+// unlisted stands for speech that is in no phrase of the list.
+const unlisted = "…"
+
+// Hits appends to dst the hits in a segment that was screened, best first, no
+// two of them sharing a word. Guards hold: what they mute is no hit.
+func (f *Finder) Hits(seg transcribe.Segment, dst []Hit) []Hit {
+	f.tokens, f.words = f.tokens[:0], f.words[:0]
+	for i, w := range seg.Words {
+		if w.Text == unlisted {
+			f.tokens = append(f.tokens, unlisted) // a word that no pattern has
+		} else {
+			f.tokens = phrase.AppendWord(f.tokens, w.Text)
+		}
+		for len(f.words) < len(f.tokens) {
+			f.words = append(f.words, i)
+		}
+	}
+	f.matches = f.matcher.Match(f.tokens, false, f.matches[:0])
+	from := len(dst)
+	for _, m := range f.matches {
+		if m.Muted != "" || m.Pattern.Points == 0 || m.Pattern.Stage == detectors.Protective {
+			continue
+		}
+		words := seg.Words[f.words[m.First] : f.words[m.Last]+1]
+		if h := rate(m.Pattern, words); h.Worth >= hintAt {
+			dst = append(dst, h)
+		}
+	}
+	return append(dst[:from], apart(dst[from:])...)
+}
+
+// rate weighs a pattern that was heard as words.
+func rate(p *phrase.Pattern, words []transcribe.Word) Hit {
+	h := Hit{Pattern: p, Start: words[0].Start, End: words[len(words)-1].End}
+	var text []string
+	spoken, least, sum := 0, float32(1), float32(0)
+	for _, w := range words {
+		text = append(text, w.Text)
+		if w.Text == unlisted {
+			continue
+		}
+		spoken++
+		sum += w.Confidence
+		least = min(least, w.Confidence)
+	}
+	h.Words, h.Confidence = strings.Join(text, " "), float64(sum)/float64(max(1, spoken))
+	h.Worth = min(p.Points, worthMost) * lengthWorth(spoken) * surety(least)
+	if p.After != nil || p.Stage == detectors.Comply || p.Stage == detectors.Loss {
+		h.Worth /= 3 // an answer, or a sequel: worth something in company
+	}
+	if p.Count != nil {
+		h.Worth /= float64(p.Count.AtLeast)
+	}
+	return h
+}
+
+// lengthWorth is what a run of n words of the list counts for: short ones are
+// heard in all kinds of speech.
+func lengthWorth(n int) float64 {
+	switch n {
+	case 0, 1:
+		return 0.15
+	case 2:
+		return 0.5
+	}
+	return 1
+}
+
+// surety is what the least sure word of a hit counts for. The recogniser is
+// sure of most words, since the list gives it few to choose from: where it is
+// not, it is mostly wrong. Words of an unfinished hypothesis have none yet.
+func surety(least float32) float64 {
+	switch {
+	case least == 0:
+		return 0.6
+	case least < 0.5:
+		return 0.25
+	case least < 0.7:
+		return 0.6
+	}
+	return 1
+}
+
+// apart sorts hits by worth and drops those that share time with a better one.
+func apart(hits []Hit) []Hit {
+	kept := hits[:0]
+	for len(hits) > 0 {
+		best := 0
+		for i := range hits {
+			if hits[i].Worth > hits[best].Worth {
+				best = i
+			}
+		}
+		h := hits[best]
+		rest := hits[:0:0]
+		for i := range hits {
+			if o := &hits[i]; i != best && (o.End <= h.Start || o.Start >= h.End) {
+				rest = append(rest, *o)
+			}
+		}
+		kept = append(kept, h)
+		hits = rest
+	}
+	return kept
+}
+
+// Scorer weighs what the legs of one call were heard to say. It is used by one
+// goroutine; the same segments in the same order get the same verdicts.
+type Scorer struct {
+	finder *Finder
+	now    time.Duration
+	past   []scored               // hits of final segments, oldest first
+	open   map[audio.Leg][]scored // of the unfinished ones
+	hits   []Hit
+}
+
+type scored struct {
+	tactic string
+	end    time.Duration
+	worth  float64
+}
+
+// Scorer begins a call.
+func (l *List) Scorer() *Scorer {
+	return &Scorer{finder: l.NewFinder(), open: map[audio.Leg][]scored{}}
+}
+
+// Hear takes a segment of any leg that was screened, unfinished ones too, and
+// says what it and its company of the last minute are reason for. A segment
+// without a hit is reason for nothing.
+func (s *Scorer) Hear(seg transcribe.Segment) detectors.Verdict {
+	s.now = max(s.now, seg.End)
+	s.hits = s.finder.Hits(seg, s.hits[:0])
+	mine := s.open[seg.Leg][:0]
+	for _, h := range s.hits {
+		mine = append(mine, scored{h.Pattern.Tactic, h.End, h.Worth})
+	}
+	for len(s.past) > 0 && s.now-s.past[0].end > company {
+		s.past = s.past[1:]
+	}
+	s.open[seg.Leg] = mine
+	worth := s.worth()
+	if seg.Final {
+		s.past = append(s.past, mine...)
+		s.open[seg.Leg] = mine[:0]
+	}
+	switch {
+	case len(mine) == 0:
+		return detectors.Nothing
+	case worth >= wakeAt:
+		return detectors.Wake
+	}
+	return detectors.Hint
+}
+
+// worth is the sum of what was heard lately, each tactic counting once.
+func (s *Scorer) worth() float64 {
+	best := map[string]float64{}
+	for _, list := range [...][]scored{s.past, s.open[audio.Unknown], s.open[audio.Caller], s.open[audio.Callee]} {
+		for _, h := range list {
+			best[h.tactic] = max(best[h.tactic], h.worth)
+		}
+	}
+	sum := 0.0
+	for _, h := range [...][]scored{s.past, s.open[audio.Unknown], s.open[audio.Caller], s.open[audio.Callee]} {
+		for _, x := range h {
+			sum += best[x.tactic] // once: it is taken
+			best[x.tactic] = 0
+		}
+	}
+	return sum
+}
