@@ -19,10 +19,13 @@ import (
 //go:embed manifest.yaml
 var manifest []byte
 
-// Names of the entries that are used where the user names none.
+// Names of the entries that are used where the user names none: for speech,
+// and for telling it from other sounds.
 const (
 	DefaultLibrary = "libvosk"
 	DefaultModel   = "vosk-small-en-us"
+	VoiceLibrary   = "libonnxruntime"
+	VoiceModel     = "silero-vad"
 )
 
 // Kind is what an entry of the manifest is.
