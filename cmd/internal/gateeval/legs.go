@@ -180,11 +180,7 @@ func (l speechLeg) hear(ctx context.Context, engine transcribe.Engine, cfg audio
 	if w.voice == nil {
 		err = gated(audio.NewGate(cfg, always{}), l.pcm, write, nil)
 	} else {
-		voice, verr := w.voice()
-		if verr != nil {
-			return f, verr
-		}
-		err = gated(audio.NewGate(cfg, voice), l.pcm, write, func() error {
+		err = gated(audio.NewGate(cfg, w.voice()), l.pcm, write, func() error {
 			return away(func() error {
 				if err := flush(); err != nil {
 					return err

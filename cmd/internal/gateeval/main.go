@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"text/tabwriter"
@@ -26,6 +27,7 @@ import (
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
 	"github.com/callwarden/callwarden/transcribe/audio/audiotest"
+	"github.com/callwarden/callwarden/transcribe/audio/silero"
 	"github.com/callwarden/callwarden/transcribe/vosk"
 )
 
@@ -47,7 +49,7 @@ func main() {
 // gating is one way of gating; voice nil is none.
 type gating struct {
 	name  string
-	voice func() (audio.Voice, error)
+	voice func() audio.Voice
 }
 
 func run(ctx context.Context, args []string) error {
@@ -55,6 +57,7 @@ func run(ctx context.Context, args []string) error {
 	corpus := flags.String("corpus", "", "folder with speech/manifest.jsonl; none measures sounds only")
 	sets := flags.String("sets", "noizeus,noizeus+noise,an4,asterisk", "sets of the corpus, by comma; SET is its clean clips, SET+noise the others")
 	limit := flags.Int("limit", 36, "clips a set, evenly spread; 0 for all")
+	only := flags.String("ways", "none,loudness,silero", "ways of gating to compare, by comma")
 	music := flags.String("music", "", "folder of WAV files that are music on hold")
 	cfg := audio.DefaultGateConfig()
 	flags.DurationVar(&cfg.PreRoll, "pre-roll", cfg.PreRoll, "audio before speech that is let through")
@@ -70,6 +73,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer closeVoices()
+	ways = slices.DeleteFunc(ways, func(w gating) bool { return !slices.Contains(strings.Split(*only, ","), w.name) })
 	if err := showSounds(ctx, os.Stdout, cfg, ways, *music); err != nil || *corpus == "" {
 		return err
 	}
@@ -86,11 +90,27 @@ func run(ctx context.Context, args []string) error {
 }
 
 func gatings() (ways []gating, closeAll func(), err error) {
-	ways = []gating{
-		{"none", nil},
-		{"loudness", func() (audio.Voice, error) { return audio.NewLoudVoice(), nil }},
+	dir, err := models.DataDir("")
+	if err != nil {
+		return nil, nil, err
 	}
-	return ways, func() {}, nil
+	store := models.Open(dir)
+	cfg := silero.DefaultConfig()
+	if cfg.Library, err = store.Path(models.VoiceLibrary); err != nil {
+		return nil, nil, err
+	}
+	if cfg.Model, err = store.Path(models.VoiceModel); err != nil {
+		return nil, nil, err
+	}
+	engine, err := silero.New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, nil, err
+	}
+	return []gating{
+		{"none", nil},
+		{"loudness", func() audio.Voice { return audio.NewLoudVoice() }},
+		{"silero", engine.Voice},
+	}, func() { _ = engine.Close() }, nil
 }
 
 func openEngine() (*vosk.Engine, error) {
@@ -119,19 +139,16 @@ const (
 func showSounds(ctx context.Context, out io.Writer, cfg audio.GateConfig, ways []gating, music string) error {
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(tw, "not speech: passes, %")
-	for _, w := range ways[1:] {
+	ways = slices.DeleteFunc(slices.Clone(ways), func(w gating) bool { return w.voice == nil })
+	for _, w := range ways {
 		fmt.Fprintf(tw, "\t%s", w.name)
 	}
 	fmt.Fprintln(tw, "\t")
 	show := func(name string, pcm []int16) error {
 		fmt.Fprint(tw, name)
-		for _, w := range ways[1:] {
-			v, err := w.voice()
-			if err != nil {
-				return err
-			}
+		for _, w := range ways {
 			passed := 0
-			gated(audio.NewGate(cfg, v), pcm, func(f audio.Frame) error { passed += len(f.PCM); return nil }, nil)
+			_ = gated(audio.NewGate(cfg, w.voice()), pcm, func(f audio.Frame) error { passed += len(f.PCM); return nil }, nil)
 			fmt.Fprintf(tw, "\t%.1f", 100*float64(passed)/float64(len(pcm)))
 		}
 		fmt.Fprintln(tw, "\t")
