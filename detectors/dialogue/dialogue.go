@@ -72,6 +72,8 @@ type Detector struct {
 	ended   map[id]bool // confirmed or retracted
 	waiting []waiting   // findings whose ask may not be final yet
 	last    []waiting   // findings that count if the call ends soon
+	kept    []waiting   // weak signs, until there are enough of them
+	known   []string    // tactics of which there were
 	lately  []placed    // tactics confirmed lately, to know them on the other leg
 	ticket  ticket
 	keys    int // keypad digits so far
@@ -425,6 +427,7 @@ func (d *Detector) forget(now time.Duration) {
 	for len(d.marks) > 0 && (len(d.marks) > memorySize || old(d.marks[0].at)) {
 		d.marks = slices.Delete(d.marks, 0, 1)
 	}
+	d.kept = slices.DeleteFunc(d.kept, func(w waiting) bool { return old(w.finding.End) })
 	d.last = slices.DeleteFunc(d.last, func(w waiting) bool { return (now - w.finding.Start).Seconds() > w.pattern.LastSeconds })
 	d.lately = slices.DeleteFunc(d.lately, func(p placed) bool { return now-p.span.end > 10*time.Second })
 }

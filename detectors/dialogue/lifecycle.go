@@ -35,7 +35,7 @@ type waiting struct {
 
 // publish reports a finding as provisional, once.
 func (d *Detector) publish(key id, f detectors.Finding, p *phrase.Pattern) {
-	if f.Weight == 0 || d.ended[key] || slices.ContainsFunc(d.open, func(o opened) bool { return o.id == key }) {
+	if f.Weight == 0 || d.ended[key] || d.faint(p) || slices.ContainsFunc(d.open, func(o opened) bool { return o.id == key }) {
 		return
 	}
 	f.ID, f.State = key.String(), detectors.Provisional
@@ -65,7 +65,16 @@ func (d *Detector) end(key id, f detectors.Finding, s detectors.State) {
 // accept confirms a finding and remembers it for those that come after it.
 func (d *Detector) accept(key id, f detectors.Finding, p *phrase.Pattern, turn int) {
 	cue := f.Weight == 0 // only patterns that come after it know of it
-	if !cue {
+	switch {
+	case cue:
+	case f.Muted != "":
+		d.end(key, f, detectors.Confirmed)
+	case d.faint(p):
+		d.kept = append(d.kept, waiting{id: key, finding: f, pattern: p, turn: turn})
+	default:
+		if p != nil && (p.Stage == detectors.Ask || p.Stage == detectors.Instruct) {
+			d.tell(f.Tactic)
+		}
 		d.end(key, f, detectors.Confirmed)
 	}
 	if f.Muted != "" {
