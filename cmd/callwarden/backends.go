@@ -63,14 +63,16 @@ func (f *hearFlags) add(c *cobra.Command) {
 }
 
 // listening is the chosen way of listening with engine, screening for the
-// tactics of lib.
-func (f *hearFlags) listening(engine transcribe.Engine, lib *tactics.Library) listen.Config {
-	cfg := listen.Config{Mode: f.listen}
-	if f.listen == listen.Screening {
-		list := newPhraseList(lib.Set, engine)
-		cfg.Screens = func() listen.Screen { return list }
+// tactics of lib. The caller closes it after the last call.
+func (f *hearFlags) listening(a *app, engine transcribe.Engine, lib *tactics.Library, log *slog.Logger) (cfg listen.Config, closeListening func() error) {
+	cfg.Mode = f.listen
+	if f.listen != listen.Screening {
+		return cfg, func() error { return nil }
 	}
-	return cfg
+	list := newPhraseList(lib.Set, engine)
+	cfg.Screens = func() listen.Screen { return list }
+	cfg.Voice, closeListening = a.openVoices(log)
+	return cfg, closeListening
 }
 
 // engine opens the chosen backend. The caller closes it.

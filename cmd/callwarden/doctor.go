@@ -49,6 +49,7 @@ func (a *app) doctor(ctx context.Context, natsURL string) error {
 		{models.DefaultLibrary, a.checkModel(models.DefaultLibrary), "callwarden models install"},
 		{models.DefaultModel, a.checkModel(models.DefaultModel), "callwarden models install"},
 		{"recogniser", a.checkRecogniser, "callwarden models install, then callwarden models verify --full"},
+		{"voice activity", a.checkVoice, ""},
 		{"embedded NATS", checkEmbedded, ""},
 	}
 	if natsURL != "" {
@@ -137,6 +138,15 @@ func (a *app) checkRecogniser(ctx context.Context) (string, error) {
 	}
 	info := engine.Info()
 	return fmt.Sprintf("%s %s at %d Hz, loaded in %.1f s", info.Backend, info.Language, info.RateHz, time.Since(began).Seconds()), nil
+}
+
+// checkVoice is about something that can be done without.
+func (a *app) checkVoice(context.Context) (string, error) {
+	engine, err := a.silero(discardLog())
+	if err != nil {
+		return fmt.Sprintf("by loudness alone, which takes music for speech (%v)", err), nil
+	}
+	return "Silero on ONNX Runtime", engine.Close()
 }
 
 func checkEmbedded(context.Context) (string, error) {

@@ -128,7 +128,9 @@ func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, cfg.Engine.Close()) }()
-		cfg.Listen = e.hear.listening(cfg.Engine, lib)
+		listening, closeListening := e.hear.listening(e.app, cfg.Engine, lib, log)
+		defer func() { err = errors.Join(err, closeListening()) }()
+		cfg.Listen = listening
 		cfg.Open = filesrcOpen(&e.hear)
 	}
 	bar := &evalBar{}

@@ -98,7 +98,9 @@ func (r *replay) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	listener, err := listen.New(engine, r.hear.listening(engine, lib), log)
+	listening, closeListening := r.hear.listening(r.app, engine, lib, log)
+	defer func() { err = errors.Join(err, closeListening()) }()
+	listener, err := listen.New(engine, listening, log)
 	if err != nil {
 		return usagef("%w", err)
 	}
