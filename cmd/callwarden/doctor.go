@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -17,17 +19,30 @@ import (
 )
 
 func newDoctor(a *app) *cobra.Command {
-	var natsURL string
+	var (
+		natsURL, audioFile, caller string
+		asJSON                     bool
+	)
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what is installed, what is missing, and what to type",
+		Short: "Say what is installed, what is missing, and how well a recording is heard",
 		Example: `  callwarden doctor
-  callwarden doctor --nats nats://127.0.0.1:4222`,
+  callwarden doctor --nats nats://127.0.0.1:4222
+  callwarden doctor --audio call.wav   level, noise, channel, hum; what to do about it`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.doctor(c.Context(), natsURL)
+			if audioFile != "" {
+				if caller != "left" && caller != "right" {
+					return usagef("--caller: %q must be left or right", caller)
+				}
+				return a.doctorAudio(c.Context(), audioFile, caller == "right", asJSON)
+			}
+			return a.doctor(c.Context(), natsURL, asJSON)
 		},
 	}
+	cmd.Flags().StringVar(&audioFile, "audio", "", "look at this recording instead")
+	cmd.Flags().StringVar(&caller, "caller", "left", "channel of a stereo recording that is the caller: left or right")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON lines")
 	cmd.Flags().StringVar(&natsURL, "nats", "", "also look whether this NATS server answers")
 	return cmd
 }
@@ -41,7 +56,27 @@ type check struct {
 	fix string
 }
 
-func (a *app) doctor(ctx context.Context, natsURL string) error {
+// checked is a line of --json.
+type checked struct {
+	What  string `json:"what"`
+	OK    bool   `json:"ok"`
+	Found string `json:"found,omitempty"`
+	Error string `json:"error,omitempty"`
+	Fix   string `json:"fix,omitempty"` // what to type
+}
+
+func (c checked) print(out io.Writer) {
+	if c.OK {
+		fmt.Fprintf(out, "ok       %-18s %s\n", c.What, c.Found)
+		return
+	}
+	fmt.Fprintf(out, "MISSING  %-18s %s\n", c.What, c.Error)
+	if c.Fix != "" && !strings.Contains(c.Error, c.Fix) {
+		fmt.Fprintf(out, "         %-18s type: %s\n", "", c.Fix)
+	}
+}
+
+func (a *app) doctor(ctx context.Context, natsURL string, asJSON bool) error {
 	checks := []check{
 		{"platform", checkPlatform, ""},
 		{"tactic packs", checkPacks, ""},
@@ -58,20 +93,21 @@ func (a *app) doctor(ctx context.Context, natsURL string) error {
 	var needed error
 	for _, c := range checks {
 		found, err := c.look(ctx)
-		if err == nil {
-			fmt.Fprintf(a.out, "ok       %-18s %s\n", c.what, found)
-			continue
+		line := checked{What: c.what, OK: true, Found: found}
+		switch {
+		case err == nil:
+		case c.what == "npm" && a.installed():
+			line.Found = "not there, and not needed any more"
+		default:
+			line = checked{What: c.what, Error: err.Error(), Fix: c.fix}
+			if needed == nil {
+				needed = err
+			}
 		}
-		if c.what == "npm" && a.installed() {
-			fmt.Fprintf(a.out, "ok       %-18s not there, and not needed any more\n", c.what)
-			continue
-		}
-		fmt.Fprintf(a.out, "MISSING  %-18s %v\n", c.what, err)
-		if c.fix != "" && !strings.Contains(err.Error(), c.fix) {
-			fmt.Fprintf(a.out, "         %-18s type: %s\n", "", c.fix)
-		}
-		if needed == nil {
-			needed = err
+		if !asJSON {
+			line.print(a.out)
+		} else if err := json.NewEncoder(a.out).Encode(line); err != nil {
+			return err
 		}
 	}
 	if needed != nil {

@@ -55,7 +55,7 @@ type ChannelSince struct {
 }
 
 // surveySettled is how long a channel must be the same to be told.
-const surveySettled = time.Second
+const surveySettled = 5 * time.Second
 
 // NewSurvey returns a survey of one leg for a model of rateHz.
 func NewSurvey(rateHz int) (*Survey, error) {

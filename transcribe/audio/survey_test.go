@@ -121,11 +121,11 @@ func TestSurveyOfNoSpeechReportsNone(t *testing.T) {
 }
 
 func TestSurveyListsTheChannelsOfACall(t *testing.T) {
-	r := survey(t, slices.Concat(say(4*16000, 16000, 60, 7900), say(6*16000, 16000, 300, 3400)), 16000)
+	r := survey(t, slices.Concat(say(6*16000, 16000, 60, 7900), say(9*16000, 16000, 300, 3400)), 16000)
 	if len(r.Channels) != 2 || r.Channels[0].HighHz != 8000 || r.Channels[1].HighHz != 3400 || r.Channels[1].LowHz != 300 {
 		t.Fatalf("%+v", r.Channels)
 	}
-	if at := r.Channels[1].At.Seconds(); at < 4 || at > 7 {
+	if at := r.Channels[1].At.Seconds(); at < 6 || at > 9 {
 		t.Errorf("the transfer was noticed at %.1f s", at)
 	}
 }
