@@ -4,15 +4,29 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/callwarden/callwarden/transcribe/audio/extend"
 )
 
 // FrontEndConfig says what a recogniser wants to hear.
 type FrontEndConfig struct {
-	RateHz int // of the frames that come out: the model's
-	// Unfilled leaves the band empty that narrow-band audio does not carry.
-	// It is for showing what the filling is worth.
-	Unfilled bool
+	RateHz  int // of the frames that come out: the model's
+	Filling Filling
 }
+
+// Filling is what takes the place of what a channel does not carry.
+type Filling uint8
+
+const (
+	// Learned puts back what speech has there, as [extend.Extender] tells it
+	// from the rest. Models of other rates than its own get Simple.
+	Learned Filling = iota
+	// Simple is a mirror image and a steady noise above 4 kHz. It shows what
+	// the learned filling is worth.
+	Simple
+	// Unfilled leaves it empty.
+	Unfilled
+)
 
 // FrontEnd makes a leg sound like the speech that a recogniser was trained on:
 // no direct current, no hum, speech at about -24 dBFS, the model's sample rate, and
@@ -20,8 +34,7 @@ type FrontEndConfig struct {
 // serves one leg and is used by one goroutine at a time. The same audio gives
 // the same output however it is cut into frames.
 type FrontEnd struct {
-	rateHz   int
-	unfilled bool
+	rateHz int
 
 	open    bool
 	in      int           // rate of the stretch being heard
@@ -35,11 +48,12 @@ type FrontEnd struct {
 	resampl *Resampler
 	find    *finder
 	channel Channel
-	fill    *band // nil where nothing is to be filled
+	extend  *extend.Extender // nil unless the filling is Learned
+	simple  *band            // nil unless it is Simple
 
-	levelled, resampled []float32
-	pcm                 []int16
-	frames              [2]Frame
+	levelled, resampled, filled []float32
+	pcm                         []int16
+	frames                      [2]Frame
 }
 
 // NewFrontEnd returns a front end for one leg.
@@ -47,14 +61,15 @@ func NewFrontEnd(cfg FrontEndConfig) (*FrontEnd, error) {
 	if cfg.RateHz < minRateHz || cfg.RateHz > maxRateHz {
 		return nil, fmt.Errorf("front end: rate %d Hz: %d to %d Hz are supported", cfg.RateHz, minRateHz, maxRateHz)
 	}
-	return &FrontEnd{rateHz: cfg.RateHz, unfilled: cfg.Unfilled, find: newFinder(cfg.RateHz)}, nil
+	e := &FrontEnd{rateHz: cfg.RateHz, find: newFinder(cfg.RateHz)}
+	switch {
+	case cfg.Filling == Learned && cfg.RateHz == extend.RateHz:
+		e.extend = extend.New(extend.Default())
+	case cfg.Filling != Unfilled:
+		e.simple = newBand(cfg.RateHz)
+	}
+	return e, nil
 }
-
-// frontShape of resampling: speech goes on to a recogniser that looks at bands
-// of a hundred Hz and more, and above a telephone's band something is filled in
-// anyway. At twice the rate every other sample is the input's own. That takes
-// a quarter of the time of the exact filter there and half of it elsewhere.
-func frontShape() shape { return shape{stopDB: 60, passBand: 0.9, fold: true} }
 
 // Channel is what has been found out of the leg's channel so far: after some
 // words, and anew where the rate changes. Over gaps it holds.
@@ -116,6 +131,7 @@ func (e *FrontEnd) Process(f Frame) ([]Frame, error) {
 	e.level.apply(e.levelled)
 	e.heard += len(f.PCM)
 	e.resampled = e.resampl.Process(e.resampled[:0], e.levelled)
+	e.fill()
 	return e.give(out, f.Leg), nil
 }
 
@@ -135,17 +151,14 @@ func (e *FrontEnd) end() time.Duration { return e.from + Span(e.heard, e.in) }
 // start begins a stretch of audio without gaps at one rate.
 func (e *FrontEnd) start(f Frame) error {
 	if e.resampl == nil || e.in != f.Rate {
-		r, err := newResampler(f.Rate, e.rateHz, frontShape())
+		r, err := NewSpeechResampler(f.Rate, e.rateHz)
 		if err != nil {
 			return err
 		}
 		// The level learned so far holds.
 		e.direct, e.hum = newDirect(f.Rate), newHum(f.Rate)
 		e.level = e.level.at(f.Rate)
-		e.resampl, e.fill = r, nil
-		if !e.unfilled {
-			e.fill = newBand(e.rateHz)
-		}
+		e.resampl = r
 		e.channel = assumed(f.Rate)
 		e.find.reset()
 	}
@@ -153,6 +166,9 @@ func (e *FrontEnd) start(f Frame) error {
 	e.find.begin()
 	e.direct.begin()
 	e.hum.begin()
+	if e.extend != nil {
+		e.extend.Reset()
+	}
 	// A stretch's last sample may reach past its end by a part of a sample.
 	e.base = max(f.Start, e.base+Span(e.given, e.rateHz))
 	e.in, e.from, e.heard, e.given, e.open = f.Rate, f.Start, 0, 0, true
@@ -163,29 +179,45 @@ func (e *FrontEnd) start(f Frame) error {
 func (e *FrontEnd) finish(out []Frame, leg Leg) []Frame {
 	e.open = false
 	e.resampled = e.resampl.Flush(e.resampled[:0])
+	e.fill()
+	if e.extend != nil {
+		e.filled = e.extend.Flush(e.filled)
+	}
 	return e.give(out, leg)
 }
 
-// give appends the resampled samples as a frame.
-func (e *FrontEnd) give(out []Frame, leg Leg) []Frame {
-	e.frames[0].Leg = leg // Flush reads it there
-	if len(e.resampled) == 0 {
-		return out
-	}
+// fill puts what the channel does not carry beside the resampled samples. What
+// is found out of the channel counts from the next sample on.
+func (e *FrontEnd) fill() {
+	e.filled = e.filled[:0]
 	for rest := e.resampled; len(rest) > 0; {
-		now := e.channel
+		ch := e.channel
 		n, _ := e.find.hear(rest, &e.channel)
-		if e.fill != nil {
-			e.fill.apply(rest[:n], now)
+		switch {
+		case e.extend != nil:
+			e.filled = e.extend.Process(e.filled, rest[:n], extend.Edges{LowHz: ch.LowHz, HighHz: ch.HighHz})
+		case e.simple != nil:
+			e.simple.apply(rest[:n], ch)
+			fallthrough
+		default:
+			e.filled = append(e.filled, rest[:n]...)
 		}
 		rest = rest[n:]
 	}
+}
+
+// give appends the filled samples as a frame.
+func (e *FrontEnd) give(out []Frame, leg Leg) []Frame {
+	e.frames[0].Leg = leg // Flush reads it there
+	if len(e.filled) == 0 {
+		return out
+	}
 	at := len(e.pcm)
-	for _, v := range e.resampled {
+	for _, v := range e.filled {
 		e.pcm = append(e.pcm, clip16(v))
 	}
 	out = append(out, Frame{Leg: leg, Start: e.base + Span(e.given, e.rateHz), Rate: e.rateHz, PCM: e.pcm[at:len(e.pcm):len(e.pcm)]})
-	e.given += len(e.resampled)
+	e.given += len(e.filled)
 	return out
 }
 

@@ -40,7 +40,7 @@ func TestFrontEndTakesHumOut(t *testing.T) {
 	for _, rateHz := range []int{8000, 16000, 44100} {
 		for _, mains := range []float64{50, 60, 49.95} {
 			clean := gliding(8*rateHz, rateHz, 1500)
-			e := newFrontEnd(t, FrontEndConfig{RateHz: 8000, Unfilled: true})
+			e := newFrontEnd(t, FrontEndConfig{RateHz: 8000, Filling: Unfilled})
 			out := hear(t, e, humming(clean, rateHz, mains, 400), rateHz, rateHz/50)[0].pcm
 			if got, want := e.Channel().HumHz, int(math.Round(mains)); got != want {
 				t.Errorf("%d Hz: hum of %v Hz is taken for %d", rateHz, mains, got)

@@ -49,6 +49,16 @@ func NewResampler(inHz, outHz int) (*Resampler, error) {
 	return newResampler(inHz, outHz, shape{stopDB: stopBandDB, passBand: passBand})
 }
 
+// NewSpeechResampler is NewResampler for speech that goes on to a recogniser,
+// which looks at bands of a hundred Hz and more. It is flat to 90 % of the
+// lower Nyquist frequency, mirrors a little of what lies near that frequency
+// about it, and keeps the rest 60 dB down; at twice the rate every other
+// sample is the input's own. That takes a quarter of the time there and half of
+// it elsewhere; see BenchmarkFrontEnd.
+func NewSpeechResampler(inHz, outHz int) (*Resampler, error) {
+	return newResampler(inHz, outHz, shape{stopDB: 60, passBand: 0.9, fold: true})
+}
+
 func newResampler(inHz, outHz int, form shape) (*Resampler, error) {
 	for _, hz := range []int{inHz, outHz} {
 		if hz < minRateHz || hz > maxRateHz {

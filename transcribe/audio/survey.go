@@ -59,7 +59,7 @@ const surveySettled = 5 * time.Second
 
 // NewSurvey returns a survey of one leg for a model of rateHz.
 func NewSurvey(rateHz int) (*Survey, error) {
-	front, err := NewFrontEnd(FrontEndConfig{RateHz: rateHz, Unfilled: true})
+	front, err := NewFrontEnd(FrontEndConfig{RateHz: rateHz, Filling: Unfilled})
 	if err != nil {
 		return nil, err
 	}

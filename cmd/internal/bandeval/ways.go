@@ -63,7 +63,7 @@ func wayNamed(name string) (way, error) {
 // unfilled is the front end without its filling: plain windowed-sinc
 // resampling of levelled speech.
 func unfilled(pcm []int16, rateHz, modelHz int) ([]int16, error) {
-	return through(audio.FrontEndConfig{RateHz: modelHz, Unfilled: true}, pcm, rateHz)
+	return through(audio.FrontEndConfig{RateHz: modelHz, Filling: audio.Unfilled}, pcm, rateHz)
 }
 
 // double makes two samples of each: itself and one between it and the next.
