@@ -69,7 +69,12 @@ func (f *hearFlags) listening(a *app, engine transcribe.Engine, lib *tactics.Lib
 	if f.listen != listen.Screening {
 		return cfg, func() error { return nil }
 	}
-	list := newPhraseList(lib.Set, engine)
+	list, err := compileScreen(engine, lib)
+	if err != nil { // a model of another language, perhaps
+		log.Error("cannot screen for these packs, listening fully", "err", err)
+		cfg.Mode = listen.Full
+		return cfg, func() error { return nil }
+	}
 	cfg.Screens = func() listen.Screen { return list }
 	cfg.Voice, closeListening = a.openVoices(log)
 	return cfg, closeListening

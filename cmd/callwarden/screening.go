@@ -1,60 +1,24 @@
 package main
 
 import (
-	"strings"
-
-	"github.com/callwarden/callwarden/detectors"
-	"github.com/callwarden/callwarden/detectors/phrase"
+	// A screen is a terminal's in this package.
+	closedlist "github.com/callwarden/callwarden/detectors/screen"
+	"github.com/callwarden/callwarden/detectors/tactics"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/transcribe"
 )
 
-// phraseList screens for the phrases that the packs expand to.
-type phraseList struct {
-	phrases []string
-	words   map[string]int // of each phrase
-}
+// screenList is what the packs compile to, as the listening plan wants it.
+type screenList struct{ *closedlist.List }
 
-// maxPhrases bounds the closed list: every phrase is searched for all the time.
-const maxPhrases = 1500
+func (l screenList) Scorer() listen.Scorer { return l.List.Scorer() }
 
-func newPhraseList(set *phrase.Set, engine transcribe.Engine) *phraseList {
-	l := &phraseList{words: map[string]int{}}
-	knows, _ := engine.(transcribe.Vocabulary)
-	for _, p := range set.Phrases(maxPhrases) {
-		words := strings.Fields(p.Text)
-		known := len(words) > 1
-		for _, w := range words {
-			known = known && (knows == nil || knows.Knows(w))
-		}
-		if known {
-			l.phrases = append(l.phrases, p.Text)
-			l.words[p.Text] = len(words)
-		}
+// compileScreen makes the closed list of the packs that engine can hear.
+func compileScreen(engine transcribe.Engine, lib *tactics.Library) (screenList, error) {
+	var knows func(string) bool
+	if v, ok := engine.(transcribe.Vocabulary); ok {
+		knows = v.Knows
 	}
-	return l
-}
-
-func (l *phraseList) Phrases() []string { return l.phrases }
-
-func (l *phraseList) Digits() []string {
-	return strings.Fields("zero oh one two three four five six seven eight nine double triple")
-}
-
-func (l *phraseList) Scorer() listen.Scorer { return l }
-
-// Hear takes a run of three words of the list or more for reason to transcribe.
-func (l *phraseList) Hear(seg transcribe.Segment) detectors.Verdict {
-	run, longest := 0, 0
-	for w := range strings.FieldsSeq(seg.Text) {
-		run++
-		if w == "…" {
-			run = 0
-		}
-		longest = max(longest, run)
-	}
-	if longest >= 3 {
-		return detectors.Wake
-	}
-	return detectors.Hint
+	list, err := closedlist.Compile(lib.Set, knows)
+	return screenList{list}, err
 }
