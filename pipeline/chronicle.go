@@ -176,7 +176,12 @@ func (c *chronicle) judge(ctx context.Context, h heard) {
 		if seg.Final || c.p.cfg.Hypotheses {
 			c.publish(ctx, sink.TranscriptSegment, c.at, c.segment(seg))
 		}
-		for _, f := range c.detector.Observe(seg) {
+		found := c.detector.Observe(seg)
+		if d, ok := c.detector.(detectors.Opinionated); ok && seg.Final {
+			change := c.meter.Consider(d.Opinion(), c.at)
+			c.level(ctx, change)
+		}
+		for _, f := range found {
 			c.find(ctx, f)
 		}
 	}
@@ -195,6 +200,11 @@ func (c *chronicle) find(ctx context.Context, f detectors.Finding) {
 		Score:   c.meter.Score(),
 		Level:   levelToProto(c.meter.Level()),
 	})
+	c.level(ctx, change)
+}
+
+// level tells of a level that has changed.
+func (c *chronicle) level(ctx context.Context, change risk.Change) {
 	if change.Level == change.Previous {
 		return
 	}

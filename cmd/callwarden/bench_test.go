@@ -44,7 +44,7 @@ func BenchmarkReplay(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	_, judge, err := (&judgeFlags{}).judge()
+	_, judge, err := (&judgeFlags{}).judge(discardLog())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -101,8 +101,9 @@ func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
 		}
 		before = &old
 	}
-	var lib *tactics.Library
-	if lib, cfg.Judge, err = e.judge.judge(); err != nil {
+	log := e.log()
+	var packs *tactics.Watcher // nobody runs it: all items are judged alike
+	if packs, cfg.Judge, err = e.judge.judge(log); err != nil {
 		return err
 	}
 	items, bad, err := eval.ReadManifests(manifests)
@@ -122,13 +123,12 @@ func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
 	default:
 		return usagef("--mode: %q must be audio or text", cfg.Mode)
 	}
-	log := e.log()
 	if cfg.Mode == eval.Audio {
 		if cfg.Engine, err = e.hear.engine(e.app, log); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, cfg.Engine.Close()) }()
-		listening, closeListening := e.hear.listening(e.app, cfg.Engine, lib, log)
+		listening, closeListening := e.hear.listening(e.app, cfg.Engine, packs.Library(), log)
 		defer func() { err = errors.Join(err, closeListening()) }()
 		cfg.Listen = listening
 		cfg.Open = filesrcOpen(&e.hear)

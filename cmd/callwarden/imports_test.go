@@ -25,6 +25,7 @@ var mayImport = map[string]string{
 	"detectors/tactics":         "detectors detectors/phrase",
 	"detectors/dialogue":        "detectors detectors/phrase detectors/spoken detectors/tactics transcribe transcribe/audio",
 	"detectors/screen":          "detectors detectors/phrase transcribe transcribe/audio",
+	"detectors/talk":            "detectors detectors/phrase transcribe",
 	"detectors/risk":            "detectors transcribe/audio",
 	"pipeline/source":           "transcribe/audio",
 	"pipeline/source/*":         "pipeline/source transcribe/audio",

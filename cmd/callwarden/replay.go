@@ -9,10 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/callwarden/callwarden/detectors"
-	"github.com/callwarden/callwarden/detectors/dialogue"
 	"github.com/callwarden/callwarden/detectors/risk"
-	"github.com/callwarden/callwarden/detectors/tactics"
 	"github.com/callwarden/callwarden/pipeline"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/sink"
@@ -94,11 +91,15 @@ func (r *replay) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	lib, judge, err := r.judge.judge()
+	packs, judge, err := r.judge.judge(log)
 	if err != nil {
 		return err
 	}
-	listening, closeListening := r.hear.listening(r.app, engine, lib, log)
+	watching, stopWatching := context.WithCancel(ctx)
+	watched := make(chan struct{}) // closed when nobody watches any more
+	go func() { defer close(watched); _ = packs.Run(watching) }()
+	defer func() { stopWatching(); <-watched }()
+	listening, closeListening := r.hear.listening(r.app, engine, packs.Library(), log)
 	defer func() { err = errors.Join(err, closeListening()) }()
 	listener, err := listen.New(engine, listening, log)
 	if err != nil {
@@ -214,40 +215,6 @@ func closeSink(s sink.Sink, wait time.Duration) error {
 	defer cancel()
 	return s.Close(ctx)
 }
-
-// judgeFlags say how findings are made.
-type judgeFlags struct {
-	packs    string
-	country  string
-	unmasked bool
-}
-
-func (f *judgeFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.packs, "packs", "", "folder of tactic packs instead of the built-in ones")
-	c.Flags().StringVar(&f.country, "country", "US", "country whose advice is given: US, GB, IN")
-	c.Flags().BoolVar(&f.unmasked, "unmasked", false, "let digits through into events and reports")
-}
-
-// judge loads the tactics and says how calls are judged with them.
-func (f *judgeFlags) judge() (*tactics.Library, pipeline.Judge, error) {
-	lib, err := tactics.Load(f.packs)
-	if err != nil {
-		return nil, nil, usagef("--packs: %w", err)
-	}
-	cfg := risk.DefaultConfig()
-	cfg.Advise = func(tactic string, level risk.Level) risk.Advice {
-		a, ok := lib.Advice(tactic, adviceLanguage, f.country, level.String())
-		if !ok {
-			return risk.Advice{}
-		}
-		return risk.Advice{ID: a.ID, Language: adviceLanguage, Text: a.Text}
-	}
-	return lib, func() (detectors.Detector, *risk.Meter) {
-		return dialogue.New(lib.Set, dialogue.Config{}), risk.NewMeter(cfg)
-	}, nil
-}
-
-const adviceLanguage = "en" // the only one that the packs and the advice have
 
 // source finds the recordings, or the transcripts for the script backend.
 func (r *replay) source() (*filesrc.Source, error) {

@@ -83,9 +83,9 @@ type share struct {
 }
 
 // Assess scores signs at a time of the media clock. It is a pure function: the
-// same signs, made by [NewSign], in the same order give the same assessment. Muted and retracted
-// findings count nothing.
-func Assess(cfg Config, signs []Sign, at time.Duration) Assessment {
+// same signs, made by [NewSign], in the same order and the same opinion give the
+// same assessment. Muted and retracted findings count nothing.
+func Assess(cfg Config, signs []Sign, o detectors.Opinion, at time.Duration) Assessment {
 	shares := weigh(cfg, signs, at)
 	capTactics(cfg, shares)
 	var sums [kinds]int
@@ -117,6 +117,7 @@ func Assess(cfg Config, signs []Sign, at time.Duration) Assessment {
 	}
 	a.Score = float64(total) / 100
 	a.Level = cfg.level(a.Score)
+	a.talk(cfg, o)
 	return a
 }
 

@@ -1,6 +1,7 @@
 package risk
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -45,6 +46,9 @@ type Config struct {
 	// before he asks for it gains nothing.
 	Protective float64 `yaml:"protective"`
 
+	// Talk is what the opinion of the call as a whole adds or takes.
+	Talk Talk `yaml:"talk"`
+
 	// ArmingAsk is how many points the asks of its tactic must have for a
 	// compliance to be critical whatever the sum. Asks made on the customer's
 	// own ticket have fewer.
@@ -52,6 +56,25 @@ type Config struct {
 
 	// Advise finds what a person can do; nil gives no advice.
 	Advise Adviser `yaml:"-"`
+}
+
+// Talk says how an opinion becomes points.
+type Talk struct {
+	// Points for each unit of log odds above Even.
+	Points float64 `yaml:"points"`
+	// Even are the log odds at which a long call is as likely to alarm as its
+	// findings alone make it. Of a call of which little is known less is asked:
+	// half of Even where Half grams are known.
+	Even float64 `yaml:"even"`
+	Half float64 `yaml:"half"`
+	// Most is what an opinion can add, Least what it can take. What it takes
+	// is taken from no more than From points, which is enough to keep any
+	// number of findings in an honest call low.
+	Most  float64 `yaml:"most"`
+	Least float64 `yaml:"least"`
+	From  float64 `yaml:"from"`
+	// Alone is the highest score of a call in which nothing was found.
+	Alone float64 `yaml:"alone"`
 }
 
 // DefaultConfig returns the levels that callwarden ships with.
@@ -73,6 +96,9 @@ func DefaultConfig() Config {
 		Company:    0.5,
 		Protective: 2,
 		ArmingAsk:  2,
+		// By the figures of calls by authors whose calls were left out of the
+		// training: make calibrate.
+		Talk: Talk{Points: 3, Even: 2.5, Half: 200, Most: 9, Least: 9, From: 12, Alone: 5},
 	}
 }
 
@@ -93,6 +119,8 @@ func (c Config) Validate() error {
 		{"comply_tactic", c.ComplyTactic},
 		{"comply", c.Comply},
 		{"arming_ask", c.ArmingAsk},
+		{"talk.half", c.Talk.Half},
+		{"talk.from", c.Talk.From},
 	} {
 		if !(f.value > 0) || math.IsInf(f.value, 0) {
 			return fmt.Errorf("risk.%s: %g must be above 0", f.key, f.value)
@@ -107,6 +135,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("risk.soft: %g must be below risk.warning, %g: no story alone is a fraud", c.Soft, c.Warning)
 	case c.Varied < c.Soft || c.Varied >= c.Critical:
 		return fmt.Errorf("risk.varied: %g must be at least risk.soft, %g, and below risk.critical, %g", c.Varied, c.Soft, c.Critical)
+	case !(c.Talk.Points >= 0) || !(c.Talk.Most >= 0) || !(c.Talk.Least >= 0):
+		return errors.New("risk.talk: points, most and least must be at least 0")
+	case c.Talk.Alone >= c.Warning:
+		return fmt.Errorf("risk.talk.alone: %g must be below risk.warning, %g: no impression alone is a fraud", c.Talk.Alone, c.Warning)
 	case c.Hold < 0:
 		return fmt.Errorf("risk.hold: %v must be at least 0", c.Hold)
 	case c.HalfLife <= 0:

@@ -27,6 +27,7 @@ type Meter struct {
 	cfg   Config
 	signs []Sign
 	at    time.Duration
+	talk  detectors.Opinion
 	now   Assessment
 	peak  Peak
 }
@@ -63,19 +64,31 @@ func NewMeter(cfg Config) *Meter {
 func (m *Meter) Observe(f detectors.Finding, at time.Duration) Change {
 	m.at = max(m.at, at)
 	m.put(f)
+	c := m.assess(at)
+	for _, s := range m.now.Contributions {
+		if s.FindingID == f.ID {
+			c.Points = s.Points
+		}
+	}
+	return c
+}
+
+// Consider takes the opinion that a detector has of the call by now.
+func (m *Meter) Consider(o detectors.Opinion, at time.Duration) Change {
+	m.talk = o
+	return m.assess(at)
+}
+
+func (m *Meter) assess(at time.Duration) Change {
+	m.at = max(m.at, at)
 	previous := m.now.Level
-	m.now = Assess(m.cfg, m.signs, m.at)
+	m.now = Assess(m.cfg, m.signs, m.talk, m.at)
 	if m.now.Score > m.peak.Score {
 		m.peak.Score, m.peak.At = m.now.Score, m.at
 	}
 	m.peak.Level = max(m.peak.Level, m.now.Level)
 
 	c := Change{Level: m.now.Level, Previous: previous}
-	for _, s := range m.now.Contributions {
-		if s.FindingID == f.ID {
-			c.Points = s.Points
-		}
-	}
 	if c.Level != previous {
 		c.Advice = m.advice()
 	}

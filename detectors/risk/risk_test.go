@@ -148,14 +148,14 @@ func TestMutedFindingsCountNothing(t *testing.T) {
 func TestScoreFadesButComplianceStays(t *testing.T) {
 	cfg := DefaultConfig()
 	later := cfg.Hold + cfg.HalfLife
-	asked := Assess(cfg, []Sign{NewSign(sign("a", "otp_request", 6), 0)}, later)
+	asked := Assess(cfg, []Sign{NewSign(sign("a", "otp_request", 6), 0)}, detectors.Opinion{}, later)
 	if asked.Score != 3 {
 		t.Errorf("ask after one half-life: %v, want 3", asked.Score)
 	}
-	if held := Assess(cfg, []Sign{NewSign(sign("a", "otp_request", 6), 0)}, cfg.Hold); held.Score != 6 {
+	if held := Assess(cfg, []Sign{NewSign(sign("a", "otp_request", 6), 0)}, detectors.Opinion{}, cfg.Hold); held.Score != 6 {
 		t.Errorf("ask within the hold: %v, want 6", held.Score)
 	}
-	gave := Assess(cfg, []Sign{NewSign(sign("a", "otp_readback", 8), 0)}, 100*later)
+	gave := Assess(cfg, []Sign{NewSign(sign("a", "otp_readback", 8), 0)}, detectors.Opinion{}, 100*later)
 	if gave.Score != 8 {
 		t.Errorf("compliance much later: %v, want 8", gave.Score)
 	}
@@ -166,7 +166,7 @@ func TestUnsureWordsCountLess(t *testing.T) {
 	f := sign("a", "otp_request", 6)
 	for _, tt := range []struct{ confidence, want float64 }{{1, 6}, {0.7, 6}, {0.35, 4.5}, {0, 3}, {-1, 3}} {
 		f.Confidence = tt.confidence
-		if got := Assess(cfg, []Sign{NewSign(f, 0)}, 0).Score; got != tt.want {
+		if got := Assess(cfg, []Sign{NewSign(f, 0)}, detectors.Opinion{}, 0).Score; got != tt.want {
 			t.Errorf("confidence %v: %v, want %v", tt.confidence, got, tt.want)
 		}
 	}
