@@ -135,6 +135,7 @@ or for a one-time code, and the other side is about to give it.`,
 	root.AddCommand(
 		newReplay(a),
 		newEval(a),
+		newBench(a),
 		newWatch(a),
 		newModels(a),
 		newTactics(a),
