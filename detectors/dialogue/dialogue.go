@@ -78,6 +78,8 @@ type Detector struct {
 	ticket  ticket
 	keys    int // keypad digits so far
 
+	screened screened
+
 	// scratch of one Observe
 	window   window
 	matches  []phrase.Match
@@ -158,11 +160,22 @@ func (d *Detector) Observe(seg transcribe.Segment) []detectors.Finding {
 	if int(seg.Leg) >= len(d.legs) {
 		return nil
 	}
+	d.out = d.out[:0]
+	d.screened.now = max(d.screened.now, seg.End)
+	switch seg.Heard {
+	case transcribe.Screened:
+		d.screen(seg)
+		d.compare(false)
+		return d.take()
+	case transcribe.AsNumbers:
+		d.number(seg)
+		d.compare(false)
+		return d.take()
+	}
 	l := &d.legs[seg.Leg]
 	if seg.Utterance <= l.done {
 		return nil
 	}
-	d.out = d.out[:0]
 	if l.current >= 0 && l.current != seg.Utterance {
 		d.abandon(seg.Leg, l)
 		if seg.Utterance <= l.done {
@@ -174,10 +187,12 @@ func (d *Detector) Observe(seg transcribe.Segment) []detectors.Finding {
 	d.runs = spoken.Runs(d.fresh(), d.runs[:0])
 	if seg.Final {
 		d.final(seg, l)
+		d.openly(seg)
 	} else {
 		l.current = seg.Utterance
 		d.partial(seg, l)
 	}
+	d.compare(false)
 	return d.take()
 }
 
@@ -193,6 +208,7 @@ func (d *Detector) Finish(at time.Duration) []detectors.Finding {
 	}
 	d.last = nil
 	d.confirmHits()
+	d.compare(true)
 	for len(d.open) > 0 {
 		d.end(d.open[0].id, d.open[0].finding, detectors.Retracted)
 	}
