@@ -17,6 +17,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/sink"
 	"github.com/callwarden/callwarden/pipeline/source"
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
+	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
@@ -173,10 +174,12 @@ func (c *chronicle) judge(ctx context.Context, h heard) {
 		c.status(ctx, reason)
 	}
 	for _, seg := range h.segments {
-		if seg.Final || c.p.cfg.Hypotheses {
+		found := c.detector.Observe(seg)
+		// What is heard against a closed list is a rough transcript at best:
+		// it is told where it is what a finding rests on.
+		if (seg.Final || c.p.cfg.Hypotheses) && (seg.Heard == transcribe.Openly || len(found) > 0) {
 			c.publish(ctx, sink.TranscriptSegment, c.at, c.segment(seg))
 		}
-		found := c.detector.Observe(seg)
 		if d, ok := c.detector.(detectors.Opinionated); ok && seg.Final {
 			change := c.meter.Consider(d.Opinion(), c.at)
 			c.level(ctx, change)
@@ -189,7 +192,7 @@ func (c *chronicle) judge(ctx context.Context, h heard) {
 
 func (c *chronicle) find(ctx context.Context, f detectors.Finding) {
 	change := c.meter.Observe(f, c.at)
-	c.ears.Found(f, change.Level >= risk.Notice)
+	c.ears.Found(f)
 	if f.State == detectors.Confirmed && f.Muted == "" {
 		c.tactics[f.Tactic] = true
 	}
@@ -207,6 +210,9 @@ func (c *chronicle) find(ctx context.Context, f detectors.Finding) {
 func (c *chronicle) level(ctx context.Context, change risk.Change) {
 	if change.Level == change.Previous {
 		return
+	}
+	if change.Level >= risk.Notice {
+		c.ears.Raise()
 	}
 	ev := &callwardenv1.RiskLevel{
 		Context:  c.context,

@@ -63,19 +63,19 @@ func (f *hearFlags) add(c *cobra.Command) {
 }
 
 // listening is the chosen way of listening with engine, screening for the
-// tactics of lib. The caller closes it after the last call.
-func (f *hearFlags) listening(a *app, engine transcribe.Engine, lib *tactics.Library, log *slog.Logger) (cfg listen.Config, closeListening func() error) {
+// tactics of the packs of the moment. The caller closes it after the last call.
+func (f *hearFlags) listening(a *app, engine transcribe.Engine, packs func() *tactics.Library, log *slog.Logger) (cfg listen.Config, closeListening func() error) {
 	cfg.Mode = f.listen
 	if f.listen != listen.Screening {
 		return cfg, func() error { return nil }
 	}
-	list, err := compileScreen(engine, lib)
+	lists, err := newScreens(engine, packs, log)
 	if err != nil { // a model of another language, perhaps
 		log.Error("cannot screen for these packs, listening fully", "err", err)
 		cfg.Mode = listen.Full
 		return cfg, func() error { return nil }
 	}
-	cfg.Screens = func() listen.Screen { return list }
+	cfg.Screens = lists.current
 	cfg.Voice, closeListening = a.openVoices(log)
 	return cfg, closeListening
 }

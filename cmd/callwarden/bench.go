@@ -102,7 +102,7 @@ func (b *benchmark) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	lib, judge, err := b.judge.judge()
+	packs, judge, err := b.judge.judge(log)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (b *benchmark) run(ctx context.Context) (err error) {
 		Engine: engine,
 		Listen: func(mode string) (listen.Config, func() error) {
 			hear := hearFlags{listen: mode}
-			return hear.listening(b.app, engine, lib, log)
+			return hear.listening(b.app, engine, packs.Library, log)
 		},
 		Judge: judge, Out: nats, Log: log,
 	})

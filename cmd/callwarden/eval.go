@@ -128,7 +128,7 @@ func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, cfg.Engine.Close()) }()
-		listening, closeListening := e.hear.listening(e.app, cfg.Engine, packs.Library(), log)
+		listening, closeListening := e.hear.listening(e.app, cfg.Engine, packs.Library, log)
 		defer func() { err = errors.Join(err, closeListening()) }()
 		cfg.Listen = listening
 		cfg.Open = filesrcOpen(&e.hear)

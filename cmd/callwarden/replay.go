@@ -99,7 +99,7 @@ func (r *replay) run(ctx context.Context) (err error) {
 	watched := make(chan struct{}) // closed when nobody watches any more
 	go func() { defer close(watched); _ = packs.Run(watching) }()
 	defer func() { stopWatching(); <-watched }()
-	listening, closeListening := r.hear.listening(r.app, engine, packs.Library(), log)
+	listening, closeListening := r.hear.listening(r.app, engine, packs.Library, log)
 	defer func() { err = errors.Join(err, closeListening()) }()
 	listener, err := listen.New(engine, listening, log)
 	if err != nil {

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"log/slog"
+	"sync"
+
 	// A screen is a terminal's in this package.
 	closedlist "github.com/callwarden/callwarden/detectors/screen"
 	"github.com/callwarden/callwarden/detectors/tactics"
@@ -13,12 +16,41 @@ type screenList struct{ *closedlist.List }
 
 func (l screenList) Scorer() listen.Scorer { return l.List.Scorer() }
 
-// compileScreen makes the closed list of the packs that engine can hear.
-func compileScreen(engine transcribe.Engine, lib *tactics.Library) (screenList, error) {
-	var knows func(string) bool
+// screens makes the closed lists of the packs as they change. A call keeps the
+// list with which it began.
+type screens struct {
+	packs func() *tactics.Library
+	knows func(word string) bool // nil where the engine does not say
+	log   *slog.Logger
+
+	mu   sync.Mutex
+	lib  *tactics.Library // that list was made of
+	list *closedlist.List
+}
+
+// newScreens fails where engine can hear nothing of the packs.
+func newScreens(engine transcribe.Engine, packs func() *tactics.Library, log *slog.Logger) (*screens, error) {
+	s := &screens{packs: packs, log: log, lib: packs()}
 	if v, ok := engine.(transcribe.Vocabulary); ok {
-		knows = v.Knows
+		s.knows = v.Knows
 	}
-	list, err := closedlist.Compile(lib.Set, knows)
-	return screenList{list}, err
+	var err error
+	s.list, err = closedlist.Compile(s.lib.Set, s.knows)
+	return s, err
+}
+
+// current is the list of the newest packs that make one.
+func (s *screens) current() listen.Screen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if lib := s.packs(); lib != s.lib {
+		s.lib = lib
+		list, err := closedlist.Compile(lib.Set, s.knows)
+		if err != nil {
+			s.log.Error("screening goes on with the packs before", "err", err)
+		} else {
+			s.list = list
+		}
+	}
+	return screenList{s.list}
 }

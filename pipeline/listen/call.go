@@ -17,7 +17,8 @@ const stayAwake = 2 * time.Minute
 // Call is the listening plan of one call: its legs know of each other.
 //
 // Hear and Finish of a leg belong to one goroutine, Transcribe and Last to
-// one, Weigh to one; all may run side by side. For a result that depends on
+// one, Weigh, Found and Raise to
+// one; all may run side by side. For a result that depends on
 // nothing but the audio, the same stretch of every leg is heard, weighed in the
 // order of the media clock, and transcribed until there is no more, before the
 // next is heard.
@@ -143,17 +144,29 @@ func (c *Call) signal() {
 	}
 }
 
-// Found tells the plan what the judge made of what was heard. raised is
-// whether the call's risk is.
-func (c *Call) Found(f detectors.Finding, raised bool) {
+// Raise says that the call's risk is raised: it comes first from now on, is
+// not the one that gives way, and what raised it is reason to go on.
+func (c *Call) Raise() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.findings = true
+	c.goOn()
+}
+
+// goOn keeps a call awake that is awake; mu is held.
+func (c *Call) goOn() {
+	if c.awake {
+		c.until = c.at + stayAwake
+	}
+}
+
+// Found tells the plan what the judge made of what was heard.
+func (c *Call) Found(f detectors.Finding) {
 	if c.l.mode == Full || f.Muted != "" || f.State == detectors.Retracted || f.Weight <= 0 {
 		return
 	}
 	c.mu.Lock()
-	c.findings = c.findings || raised
-	if c.awake {
-		c.until = c.at + stayAwake
-	}
+	c.goOn()
 	c.mu.Unlock()
 	if !asksForNumbers(f) {
 		return

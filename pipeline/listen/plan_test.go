@@ -175,7 +175,7 @@ func (r *recorded) judge(segs []transcribe.Segment, err error) {
 			continue
 		}
 		for _, f := range r.found(s) {
-			r.c.Found(f, true)
+			r.c.Found(f)
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
 	"github.com/callwarden/callwarden/transcribe/transcribetest"
@@ -150,7 +149,7 @@ func (c *crowd) talk(id string, d time.Duration, findings bool) error {
 		defer mu.Unlock()
 		call.Weigh(segs, at)
 		if findings && len(segs) > 0 {
-			call.Found(detectors.Finding{ID: "1", Tactic: "otp_request", Weight: 8, State: detectors.Confirmed}, true)
+			call.Raise()
 		}
 	}
 	legs.Go(func() {
