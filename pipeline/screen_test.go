@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-
 	"log/slog"
 	"slices"
 	"strings"
@@ -319,4 +318,34 @@ func (r *inTime) ReadFrame(ctx context.Context) (audio.Frame, error) {
 	case <-ctx.Done():
 		return audio.Frame{}, ctx.Err()
 	}
+}
+
+// A leg that is heard late says how late, and when that is over.
+func TestLagIsToldAndItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &transcribetest.Faulty{Phrases: true}
+		e.Write = func(_, n int, _ audio.Frame) ([]transcribe.Segment, error) {
+			if n == 20 {
+				<-time.After(2 * time.Second)
+			}
+			return nil, nil
+		}
+		var out memory
+		call := &source.Call{
+			ID: "live", Tenant: "default", Source: "test", Legs: []audio.Leg{audio.Caller}, Live: true, Audio: &live{frames: 400},
+		}
+		if err := newScreening(t, DefaultConfig(), e, &out).Listen(context.Background(), call); err != nil {
+			t.Fatal(err)
+		}
+		var lags []time.Duration
+		for _, s := range of[*callwardenv1.CallStatus](&out) {
+			lags = append(lags, s.Legs[0].Lag.AsDuration())
+		}
+		if len(lags) != 3 || lags[0] != 0 || lags[1] < time.Second || lags[1] > 3*time.Second || lags[2] != 0 {
+			t.Errorf("told lags %v, want one of two seconds and its end", lags)
+		}
+		if e := out.ended(t); !e.Complete {
+			t.Errorf("nothing was lost, and it ended %v", e)
+		}
+	})
 }

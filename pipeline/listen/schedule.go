@@ -147,15 +147,18 @@ func (q waiters) Less(i, j int) bool {
 	}
 	return q[i].seq < q[j].seq
 }
+
 func (q waiters) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].index, q[j].index = i, j
 }
+
 func (q *waiters) Push(x any) {
 	w := x.(*waiter) //nolint:forcetypeassert // see scheduler.acquire
 	w.index = len(*q)
 	*q = append(*q, w)
 }
+
 func (q *waiters) Pop() any {
 	old := *q
 	w := old[len(old)-1]
