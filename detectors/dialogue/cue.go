@@ -7,7 +7,7 @@ import (
 // cues is what an utterance tells about numbers that are about to be read out.
 // Who asks in words that no pattern knows still speaks of the thing: something
 // arrived on the phone, there are figures in it.
-type cues uint16
+type cues uint32
 
 const (
 	codeNamed   cues = 1 << iota // a one-time code by its name
@@ -18,6 +18,7 @@ const (
 	typeIt                       // "put it in", which is not to read it out
 	errand                       // a booking, a ticket: its number is no secret
 	openPlace                    // the code of a gate or a network
+	doorway                      // the way in, to a place that one stands before
 	device                       // where a program runs
 	program                      // a program, an app
 	handling                     // open, run, click it
@@ -29,7 +30,7 @@ const (
 )
 
 // kinds is how many different things of mask were told.
-func (c cues) kinds(mask cues) int { return bits.OnesCount16(uint16(c & mask)) }
+func (c cues) kinds(mask cues) int { return bits.OnesCount32(uint32(c & mask)) }
 
 // cueReach is how far apart words may stand that make a cue together.
 const cueReach = 9
@@ -71,7 +72,8 @@ func cuesOf(tokens []string) (c cues, last int) {
 				note(i, someNumber)
 			}
 		case "number":
-			if !ofSomething(tokens, i) && next != "to" && next != "is" {
+			if to := at(tokens, i+2); !ofSomething(tokens, i) && next != "is" &&
+				(next != "to" || (to != "call" && to != "ring" && to != "reach" && to != "dial" && to != "phone")) {
 				note(i, someNumber)
 			}
 		case "share", "sharing", "anyone", "anybody":
@@ -79,17 +81,23 @@ func cuesOf(tokens []string) (c cues, last int) {
 				note(i, neverShare)
 			}
 		case "in", "into":
-			if before(tokens, i, 3, "put", "type", "key", "enter", "punch", "pop") {
+			if before(tokens, i, 3, "put", "type", "key", "enter", "punch", "pop") && !before(tokens, i, 1, "money", "you", "me") && !before(tokens, i, 4, "i", "i'll", "we", "we'll") {
 				note(i, typeIt)
 			}
 		case "says", "say", "saying", "reads", "showing", "shows", "threw", "gave", "gives", "giving":
-			if before(tokens, i, 2, "it", "it's", "she", "message", "text", "that", "is", "phone") {
+			if before(tokens, i, 2, "it", "it's", "message", "text", "that", "is", "phone", "screen") {
 				note(i, readsIt)
 			}
 		case "gate", "garage", "door", "keypad", "elevator", "lift", "wifi", "barrier", "turnstile", "alarm", "bike", "lockbox":
 			switch next {
 			case "code", "codes", "app", "number", "lock", "password", "combination", "pin":
-				note(i, openPlace)
+				note(i, doorway)
+			}
+		case "neighborhood", "neighbourhood", "callbox", "intercom", "padlock":
+			note(i, doorway)
+		case "lock":
+			if at(tokens, i-1) == "room" || at(tokens, i-1) == "bike" || at(tokens, i-1) == "the" && c&someNumber != 0 {
+				note(i, doorway)
 			}
 		case "meeting", "zoom", "webinar", "conference", "lottery", "bingo", "raffle":
 			note(i, openPlace)
@@ -124,18 +132,30 @@ func cuesOf(tokens []string) (c cues, last int) {
 		}
 		if t == "you" || t == "your" {
 			switch at(tokens, i-1) {
-			case "texted", "messaged", "message", "ping", "mails", "mail", "mailed", "text", "sms", "sent", "given", "throw", "giving":
+			case "texted", "messaged", "message", "ping", "mails", "mail", "mailed", "text", "texting", "emailing", "messaging", "sms", "sent", "given", "throw", "giving":
 				where = [...]int{i, i}
 			}
 		}
 		if i == where[0] && c&someNumber != 0 && i-number < cueReach && before(tokens, i, 3, "on", "in", "to", "from") {
 			where[1] = i // "a figure on your phone"
 		}
+		if c&someNumber != 0 && (where[1] == i && i-number <= 4 && arrives(t) || number == i && i-where[1] <= 3 && arrives(tokens[max(0, where[1])])) {
+			where[0] = i // "a number comes", "they send you a code"
+		}
 		if i-where[0] < cueReach && i-where[1] < cueReach && (i == where[0] || i == where[1]) {
 			note(i, comesToYou)
 		}
 	}
 	return c, last
+}
+
+// arrives reports whether tok says that something is sent or comes.
+func arrives(tok string) bool {
+	switch tok {
+	case "sent", "send", "sending", "sends", "comes", "come", "came", "coming", "arrive", "arrives", "arrived", "pops", "popped", "lands", "landed":
+		return true
+	}
+	return false
 }
 
 // isSecret reports whether tok is a thing that proves who somebody is.

@@ -124,7 +124,11 @@ const answerOrdinal = -1
 
 func (i id) String() string {
 	ordinal := "answer"
-	if i.ordinal != answerOrdinal {
+	switch i.ordinal {
+	case answerOrdinal:
+	case understoodOrdinal:
+		ordinal = "understood"
+	default:
 		ordinal = strconv.Itoa(i.ordinal)
 	}
 	return i.tactic + ":" + i.leg.String() + ":" + strconv.Itoa(i.utterance) + ":" + ordinal
@@ -342,6 +346,8 @@ func (d *Detector) decide(seg transcribe.Segment, l *leg) {
 		case verdict != fits:
 		case m.Muted == "":
 			full |= cuesOfTactic(c.tactic)
+		case (m.Muted == "never" || m.Muted == "never-ask") && c.tactic == "credential_request":
+			// "I don't want your PIN, only the number that came."
 		case excuses(m.Muted):
 			empty |= leading
 		default:

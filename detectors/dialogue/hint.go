@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
@@ -11,6 +12,8 @@ import (
 // hint is what one utterance said of numbers that are read out later.
 type hint struct {
 	at        time.Duration
+	from, to  time.Duration // where the cues of a code were said
+	words     string        // and with which words, where there were any
 	leg       audio.Leg
 	utterance int
 	turn      int
@@ -46,7 +49,7 @@ func (d *Detector) hint(seg transcribe.Segment, empty cues) {
 	tokens := d.fresh()
 	c, last := cuesOf(tokens)
 	c &^= empty
-	if c&(neverShare|typeIt) != 0 || (c&errand != 0 && c&codeNamed == 0) {
+	if c&typeIt != 0 || (c&errand != 0 && c&codeNamed == 0) {
 		c &^= ofCode
 	}
 	other := false
@@ -55,8 +58,65 @@ func (d *Detector) hint(seg transcribe.Segment, empty cues) {
 			other = true
 		}
 	}
-	if c != 0 || other {
-		d.hints = append(d.hints, hint{seg.End, seg.Leg, seg.Utterance, d.turn, c, other})
+	if c == 0 && !other {
+		return
+	}
+	h := hint{at: seg.End, leg: seg.Leg, utterance: seg.Utterance, turn: d.turn, cues: c, other: other}
+	if c&ofCode != 0 {
+		w := &d.window
+		first, last := max(0, last-cueReach)+w.from, last+w.from
+		s := w.span(first, last)
+		h.from, h.to, h.words = s.start, s.end, w.text(first, last)
+	}
+	d.hints = append(d.hints, h)
+	// "It says not to share it", says who was just sent one: he was asked to.
+	if c&neverShare != 0 && c&readsIt != 0 && seg.Leg != audio.Unknown && !d.mirror {
+		told := d.told(seg.Leg.Other(), -1, seg.Start, d.turn, understoodTime, 3)
+		if told&(doorway|openPlace) == 0 && (told&codeNamed != 0 || told.kinds(ofCode) >= 2) {
+			d.understand(seg.Leg.Other(), seg.Start, refusedPoints)
+		}
+	}
+}
+
+const (
+	// An ask is understood from what answers it if it stands so near.
+	understoodTime = 45 * time.Second
+	refusedPoints  = 3
+	obeyedPoints   = 1 // beside those of the digits themselves, which the meter must not take for an answer to it
+	// understoodOrdinal sets an ask that was understood apart from the
+	// phrases of the same utterance.
+	understoodOrdinal = -2
+)
+
+// understand reports that a side asked for a code, in words that no pattern
+// knows: what the other side did at a time shows it. The words are those that
+// spoke of the code last.
+func (d *Detector) understand(asker audio.Leg, at time.Duration, points float64) {
+	for i := len(d.memory) - 1; i >= 0; i-- {
+		h := &d.memory[i]
+		if h.pattern.Tactic == "otp_request" && h.pattern.Points >= armPoints && h.leg == asker && at-h.end < understoodTime {
+			return // it was heard
+		}
+	}
+	for i := len(d.hints) - 1; i >= 0; i-- {
+		h := &d.hints[i]
+		if h.leg != asker || h.words == "" || h.to > at {
+			continue
+		}
+		if at-h.to > time.Minute {
+			return
+		}
+		f := detectors.Finding{
+			Tactic: "otp_request", Stage: detectors.Ask, Leg: asker, Utterance: h.utterance,
+			Start: h.from, End: h.to, Words: h.words, Confidence: 1, Weight: points,
+			Rule: "dialogue/otp-understood", Pack: answerPack,
+		}
+		if d.ticket.covers(asker) {
+			f.Weight = min(points, ticketPoints)
+			f.Rule += ticketRule
+		}
+		d.end(id{"otp_request", asker, h.utterance, understoodOrdinal}, f, detectors.Confirmed)
+		return
 	}
 }
 
@@ -110,11 +170,14 @@ func (d *Detector) hinted(marks []mark, hits []hit) []hit {
 			if f := &marks[*from]; *n > 0 && (m.turn-f.turn > a.turns || m.at-f.at > a.within) {
 				*n = 0
 			}
-			if m.kind == letters && !a.letters {
+			if (m.kind == letters && !a.letters) || (a.tactic == "otp_readback" && (m.price || !isCode(m, a))) {
 				continue
 			}
 			if *n == 0 {
 				*from = i
+			}
+			if again(m, &marks[*from]) {
+				*n = 0
 			}
 			*n += m.count
 			if *n < a.need || *n > a.run || said(marks[:i], m) {
@@ -141,6 +204,15 @@ func (d *Detector) appendHinted(marks []mark, from int, h hit, hits []hit) []hit
 			since = m.at
 		}
 	}
+	// What was asked for last is what is read: a card, a voucher, a session.
+	if h.answer.tactic == "otp_readback" {
+		for i := range marks[:from] {
+			m := &marks[i]
+			if m.kind == askCode && m.tactic != h.answer.ask && m.leg != first.leg {
+				since = max(since, m.at-askTime)
+			}
+		}
+	}
 	if h.points = d.hintPoints(h.answer.tactic, first, &h.mark, since); h.points == 0 {
 		return hits
 	}
@@ -158,11 +230,27 @@ func (d *Detector) appendHinted(marks []mark, from int, h hit, hits []hit) []hit
 	return append(hits, h)
 }
 
+// askTime is how long the words of an ask may begin before it is complete.
+const askTime = 8 * time.Second
+
+// again reports whether m begins anew what an earlier piece of the same
+// answer began.
+func again(m, earlier *mark) bool {
+	return m != earlier && len(earlier.digits) >= 2 && m.leg == earlier.leg && strings.HasPrefix(m.digits, earlier.digits)
+}
+
 // said reports whether another side said the digits of m before: to say them
 // again is no answer.
 func said(marks []mark, m *mark) bool {
 	for i := range marks {
-		if o := &marks[i]; o.leg != m.leg && o.end <= m.at && o.count == m.count && m.count >= 4 && alike(o.words, m.words) {
+		o := &marks[i]
+		if o.leg == m.leg || o.end > m.at {
+			continue
+		}
+		if m.count >= 3 && m.digits != "" && strings.Contains(o.digits, m.digits) {
+			return true
+		}
+		if o.count == m.count && m.count >= 4 && alike(o.words, m.words) {
 			return true
 		}
 	}
@@ -201,7 +289,7 @@ func nextSign(s string) (c byte, rest int) {
 
 func hintedAnswers() [3]answer {
 	return [...]answer{
-		{"otp_request", "otp_readback", "dialogue/otp-after-hints", 4, 8, 20 * time.Second, 2, true, false, plain},
+		{"otp_request", "otp_readback", "dialogue/otp-after-hints", 4, 8, 20 * time.Second, 2, false, false, plain},
 		{"remote_access_request", "remote_access_compliance", "dialogue/session-id-after-hints", 9, 10, 30 * time.Second, 4, false, false, plain},
 		{"gift_card_request", "gift_card_readback", "dialogue/gift-card-after-hints", 12, 40, time.Minute, 6, true, false, plain},
 	}
@@ -221,9 +309,16 @@ func (d *Detector) hintPoints(tactic string, first, last *mark, since time.Durat
 	case "otp_readback":
 		asked := d.told(asker, since, first.at, first.turn, time.Minute, 5)
 		own := d.in(reader, first.utterance) | d.in(reader, last.utterance)
+		heard := own | d.told(reader, since, last.at, last.turn, time.Minute, 5)
 		switch {
 		case asked&ofCode == 0:
 			return 0
+		case (asked|heard)&(codeNamed|comesToYou) == 0 && own&neverShare == 0:
+			return 0 // a number, but none that was sent
+		case (asked|heard)&doorway != 0:
+			return 0
+		case last.longest > 6 && (asked|heard)&(codeNamed|neverShare) == 0:
+			return 0 // seven and eight are rare
 		case (asked|d.told(reader, -1, last.at, last.turn, time.Minute, 3))&openPlace != 0:
 			return 1
 		case asked&codeNamed != 0, asked.kinds(ofCode) >= 2, own&neverShare != 0, own&readsIt != 0:

@@ -1,6 +1,8 @@
 package dialogue
 
 import (
+	"strings"
+
 	"github.com/callwarden/callwarden/detectors/spoken"
 )
 
@@ -24,6 +26,16 @@ func codeLike(tokens []string, runs []spoken.Run, r *spoken.Run) bool {
 	if large && !(isSecret(at(tokens, r.First-2)) && at(tokens, r.First-1) == "is") {
 		return false
 	}
+	for i := max(0, r.First-6); i < r.First; i++ {
+		switch tokens[i] {
+		case "amount", "total", "balance", "price", "bill", "rent", "sum":
+			return false
+		case "figure":
+			if at(tokens, i-1) == "final" {
+				return false
+			}
+		}
+	}
 	if measured(tokens, r.Last+1) || dated(tokens, r) || labelled(tokens, r.First) {
 		return false
 	}
@@ -35,6 +47,85 @@ func codeLike(tokens []string, runs []spoken.Run, r *spoken.Run) bool {
 		said += runs[i].Last - runs[i].First + 1
 	}
 	return 5*said >= 2*len(tokens)
+}
+
+// isCode reports whether digits can be a one-time code for what else was said
+// with them: not a part of a longer number, and nothing that the other side is
+// to put in.
+func isCode(m *mark, a *answer) bool { return m.longest <= a.run && !m.told }
+
+// givesOut reports whether the digits of a run are given to the other side, who
+// is to use them: "type four one seven", "you put in …", "I'm giving you …".
+func givesOut(tokens []string, r *spoken.Run) bool {
+	for i := max(0, r.First-9); i < r.First; i++ {
+		switch tokens[i] {
+		case "type", "put", "enter", "punch", "dial", "key":
+			if before(tokens, i, 3, "i", "i've", "it", "i'll", "they") {
+				continue
+			}
+			if r.First-i <= 5 {
+				return true
+			}
+		case "you":
+			if p := at(tokens, i-1); p == "give" || p == "giving" || p == "gave" {
+				return true
+			}
+		case "your":
+			if n := at(tokens, i+2); i+3 == r.First && (n == "is" || n == "will") {
+				return !before(tokens, i, 2, "says", "said", "reads")
+			}
+		}
+	}
+	for i := r.Last + 1; i < min(len(tokens), r.Last+8); i++ {
+		switch tokens[i] {
+		case "click", "download", "run", "join", "start":
+			if p := at(tokens, i-1); p == "and" || p == "then" || p == "press" || p == "start" || p == "hit" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// priceLike reports whether a run is said as amounts and years are: round, by
+// hundreds, or in numbers below a hundred among other words. A code in pairs is
+// said alone.
+func priceLike(tokens []string, r *spoken.Run) bool {
+	singles := 0
+	for _, t := range tokens[r.First : r.Last+1] {
+		switch t {
+		case "hundred":
+			return true
+		case "zero", "oh", "o", "nought", "double", "triple", "treble":
+			singles += 2
+		}
+	}
+	if written := r.Last == r.First && tokens[r.First][0] >= '0' && tokens[r.First][0] <= '9'; written {
+		return len(tokens[r.First]) >= 4 && strings.HasSuffix(tokens[r.First], "00") && !before(tokens, r.First, 3, "code", "is", "it's", "says")
+	}
+	words := r.Last - r.First + 1
+	for i := r.First; i <= r.Last; i++ {
+		if isUnit(tokens[i]) && !isTens(at(tokens, i-1)) {
+			singles++
+		}
+	}
+	return singles == 0 && (r.Count < 4 || 2*words < len(tokens))
+}
+
+func isUnit(tok string) bool {
+	switch tok {
+	case "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "niner":
+		return true
+	}
+	return len(tok) == 1 && tok[0] >= '0' && tok[0] <= '9'
+}
+
+func isTens(tok string) bool {
+	switch tok {
+	case "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety":
+		return true
+	}
+	return false
 }
 
 func at(tokens []string, i int) string {
@@ -71,7 +162,8 @@ func dated(tokens []string, r *spoken.Run) bool {
 		}
 	}
 	switch at(tokens, r.First-1) {
-	case "since", "born", "until", "till", "around", "about", "almost", "nearly", "over", "under", "aged", "flight", "gate", "room",
+	case "calling", "dial", "dialling", "dialing", "ringing", "call",
+		"since", "born", "until", "till", "around", "about", "almost", "nearly", "over", "under", "aged", "flight", "gate", "room",
 		"extension", "apartment", "flat", "unit", "suite", "highway", "channel", "windows", "version", "iphone", "chapter", "page":
 		return true
 	case "in":
@@ -119,6 +211,11 @@ func otherNumber(tokens []string, i int) (last int, ok bool) {
 // labelled reports whether the number at i is said to be another one: "my
 // order number is", "zip code is".
 func labelled(tokens []string, i int) bool {
+	for j := max(0, i-2); j < i; j++ {
+		if t, own := strings.CutSuffix(tokens[j], "'s"); own && numberOf(t) || !own && numberOf(t) && j == i-1 && t != "phone" && t != "back" && t != "cell" && t != "mobile" {
+			return true
+		}
+	}
 	for j := max(0, i-6); j < i; j++ {
 		last, ok := otherNumber(tokens, j)
 		if !ok || last >= i {
@@ -155,7 +252,7 @@ func isNumbered(tok string) bool {
 // code ("can I have your order number", "how much was it"), and where that
 // ends. "the code that we sent to your phone number" does not.
 func asksOther(tokens []string, i int) (last int, ok bool) {
-	if t, next := at(tokens, i), at(tokens, i+1); (t == "how" && (next == "much" || next == "many" || next == "old" || next == "long")) ||
+	if t, next := at(tokens, i), at(tokens, i+1); (t == "how" && (next == "much" || next == "many" || next == "old" || next == "long") && !before(tokens, i, 1, "is", "that's", "see", "know", "matter")) ||
 		((t == "what" || t == "which") && isNumbered(next)) {
 		return i + 1, true
 	}

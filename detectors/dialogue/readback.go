@@ -70,6 +70,10 @@ type mark struct {
 	points     float64 // of an ask
 	ticket     bool    // an ask on the customer's ticket
 	count      int     // digits and letters of an answer
+	longest    int     // digits of the longest run of the utterance
+	digits     string  // that were read out
+	told       bool    // to be put in somewhere: the speaker gives, and does not comply
+	price      bool    // said as amounts and years are
 	words      string
 	confidence float64
 }
@@ -77,11 +81,12 @@ type mark struct {
 type markKind uint8
 
 const (
-	askCode   markKind = iota // asks for something that is read back
-	askOther                  // asks for a number that is none of it
-	speech                    // an utterance with neither
-	digitsRun                 // digits that can be an answer
-	letters                   // spelled letters among them
+	askCode     markKind = iota // asks for something that is read back
+	askOther                    // asks for a number that is none of it
+	speech                      // an utterance with neither
+	digitsRun                   // digits that can be an answer
+	digitsOther                 // digits that cannot: to say them again is no answer
+	letters                     // spelled letters among them
 )
 
 func askMark(f detectors.Finding, turn int) mark {
@@ -103,19 +108,19 @@ func insert(marks []mark, m mark) []mark {
 // appendMarks inserts what the window's fresh tokens say to an ask.
 func (d *Detector) appendMarks(marks []mark, seg transcribe.Segment, turn int) []mark {
 	tokens, w := d.fresh(), &d.window
-	put := func(k markKind, first, last, count int) {
+	put := func(k markKind, first, last, count int) mark {
 		first, last = first+w.from, last+w.from
 		at := w.span(first, last)
 		m := mark{kind: k, at: at.start, end: at.end, leg: seg.Leg, utterance: seg.Utterance, turn: turn, count: count}
 		if count > 0 {
 			m.words, m.confidence = w.text(first, last), w.confidence(first, last)
 		}
-		marks = insert(marks, m)
+		return m
 	}
 	said := false
 	for i := 0; i < len(tokens); i++ {
 		if last, ok := asksOther(tokens, i); ok {
-			put(askOther, i, last, 0)
+			marks = insert(marks, put(askOther, i, last, 0))
 			i, said = last, true
 		}
 	}
@@ -123,23 +128,42 @@ func (d *Detector) appendMarks(marks []mark, seg transcribe.Segment, turn int) [
 	if len(d.marks) > 0 || len(d.hints) > 0 {
 		d.codes = spoken.Codes(tokens, d.codes)
 	}
-	// A letter or none before digits is a code of digits: "G 472913".
-	d.codes = slices.DeleteFunc(d.codes, func(c spoken.Code) bool { return c.Letters < 2 })
+	// A letter or none before digits is a code of digits: "G 472913", also "G
+	// dash, G dash four seven".
+	d.codes = slices.DeleteFunc(d.codes, func(c spoken.Code) bool {
+		return c.Letters < 2 || c.Digits >= 4 && strings.HasPrefix(c.Text(), strings.Repeat("g", c.Letters))
+	})
 	for i := range d.codes {
 		c := &d.codes[i]
-		put(letters, c.First, c.Last, c.Letters+c.Digits)
+		marks = insert(marks, put(letters, c.First, c.Last, c.Letters+c.Digits))
 		said = true
+	}
+	longest := 0
+	if len(d.runs) > 0 && d.runs[0].First == 0 && d.runs[0].Count%2 == 1 && d.runs[0].Count >= 5 && tokens[0] == "oh" {
+		// "Oh. Six oh eight, triple two."
+		if r, ok := spoken.DigitsAt(tokens, 1); ok {
+			d.runs[0] = r
+		}
+	}
+	for i := range d.runs {
+		longest = max(longest, d.runs[i].Count)
 	}
 	for i := range d.runs {
 		r := &d.runs[i]
-		spelled := slices.ContainsFunc(d.codes, func(c spoken.Code) bool { return c.First <= r.Last && c.Last >= r.First })
-		if !spelled && codeLike(tokens, d.runs, r) {
-			put(digitsRun, r.First, r.Last, r.Count)
-			said = true
+		if slices.ContainsFunc(d.codes, func(c spoken.Code) bool { return c.First <= r.Last && c.Last >= r.First }) {
+			continue
 		}
+		kind := digitsOther
+		if codeLike(tokens, d.runs, r) {
+			kind, said = digitsRun, true
+		}
+		m := put(kind, r.First, r.Last, r.Count)
+		m.longest, m.digits = longest, r.Digits()
+		m.told, m.price = givesOut(tokens, r), priceLike(tokens, r)
+		marks = insert(marks, m)
 	}
 	if !said && len(tokens) > 0 {
-		put(speech, 0, 0, 0)
+		marks = insert(marks, put(speech, 0, 0, 0))
 	}
 	return marks
 }
@@ -228,7 +252,7 @@ func (d *Detector) answeredTo(side audio.Leg, a *answer, marks []mark, hits []hi
 		case digitsRun, letters:
 			repeated := m.words == last && d.eitherSide(m.leg, m.leg)
 			if ask == nil || other || repeated || !d.opposite(m.leg, ask.leg) ||
-				said(marks[:i], m) || (a.run > 0 && m.count > a.run) || (m.kind == letters && !a.letters) || (m.utterance < 0 && !a.keypad) {
+				said(marks[:i], m) || (a.run > 0 && m.count > a.run) || (a.tactic == "otp_readback" && !isCode(m, a)) || (m.kind == letters && !a.letters) || (m.utterance < 0 && !a.keypad) {
 				continue
 			}
 			if n == 0 {
@@ -258,6 +282,9 @@ func (d *Detector) confirmHits() {
 		if !d.echoed(f.Leg, f.Tactic, span{f.Start, f.End}, false) {
 			if !d.ended[h.key()] {
 				d.lately = append(d.lately, placed{f.Tactic, f.Leg, span{f.Start, f.End}})
+				if f.Tactic == "otp_readback" && f.Leg != audio.Unknown && !d.mirror && h.points >= thin {
+					d.understand(f.Leg.Other(), f.Start, obeyedPoints)
+				}
 			}
 			d.end(h.key(), f, detectors.Confirmed)
 		}
