@@ -98,6 +98,63 @@ func BenchmarkReplay(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// BenchmarkScreen is what screening ordinary talk costs, as processor time per
+// second of a two-leg call, and how much of it is around the recogniser. The
+// gate and the front end are; the lists are compiled before.
+func BenchmarkScreen(b *testing.B) {
+	a := &app{out: io.Discard, err: io.Discard}
+	hear := hearFlags{backend: "vosk", model: "vosk-small-en-us", library: "libvosk", listen: listen.Screening}
+	engine, err := hear.engine(a, discardLog())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer engine.Close()
+	packs, judge, err := (&judgeFlags{}).judge(discardLog())
+	if err != nil {
+		b.Fatal(err)
+	}
+	metered := &meteredEngine{Engine: engine}
+	cfg, closeListening := hear.listening(a, engine, packs.Library, discardLog())
+	defer func() { _ = closeListening() }()
+	listener, err := listen.New(metered, cfg, discardLog())
+	if err != nil {
+		b.Fatal(err)
+	}
+	pipe, err := pipeline.New(pipeline.DefaultConfig(), listener, judge, jsonsink.New(io.Discard, jsonsink.Config{}), discardLog())
+	if err != nil {
+		b.Fatal(err)
+	}
+	files := filesrc.DefaultConfig()
+	files.Paths = []string{filepath.Join("..", "..", "testdata", "ordinary")}
+	files.Parallel = 1
+	var heard, cpu time.Duration
+	hearAll := func() {
+		src, err := filesrc.New(files)
+		if err != nil {
+			b.Fatal(err)
+		}
+		err = src.Serve(context.Background(), func(ctx context.Context, call *source.Call) error {
+			heard += call.Duration
+			return pipe.Listen(ctx, call)
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	hearAll() // loads the second model
+	heard = 0
+	metered.cpu.Store(0)
+	for b.Loop() {
+		began := processCPU()
+		hearAll()
+		cpu += processCPU() - began
+	}
+	inside := time.Duration(metered.cpu.Load())
+	b.ReportMetric(1000*cpu.Seconds()/heard.Seconds(), "cpu-ms/s")
+	b.ReportMetric(1000*inside.Seconds()/heard.Seconds(), "inside-ms/s")
+	b.ReportMetric(0, "ns/op")
+}
+
 // meteredEngine adds up the CPU time that its sessions take.
 type meteredEngine struct {
 	transcribe.Engine
@@ -118,6 +175,11 @@ type meteredSession struct {
 func (s *meteredSession) Write(ctx context.Context, f audio.Frame) ([]transcribe.Segment, error) {
 	defer s.e.meter()()
 	return s.Session.Write(ctx, f)
+}
+
+func (s *meteredSession) Pause(ctx context.Context) ([]transcribe.Segment, error) {
+	defer s.e.meter()()
+	return s.Session.(transcribe.Pauser).Pause(ctx) //nolint:forcetypeassert // the benchmarks are of vosk
 }
 
 func (s *meteredSession) Finish(ctx context.Context) ([]transcribe.Segment, error) {
