@@ -243,6 +243,31 @@ func TestRenewedRecogniserHearsOn(t *testing.T) {
 	}
 }
 
+// A phrase list's recogniser is exchanged sooner, also in a pause.
+func TestRenewedListHearsOn(t *testing.T) {
+	engine := newEngine(t, installed(t))
+	pcm := speech(t)
+	const phrase, rounds = "tell anyone about this call", 12
+	s := open(t, engine, transcribe.Options{Phrases: []string{phrase, "…"}}).(*session)
+	heard := 0
+	for i := range rounds {
+		segments := hear(t, s, audio.Span(i*len(pcm), rate), pcm)
+		more, err := s.Pause(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, seg := range finals(append(segments, more...)) {
+			heard += strings.Count(seg.Text, phrase)
+		}
+		if age := audio.Span(s.fed, rate); age > listRenew+audio.Span(len(pcm), rate) {
+			t.Errorf("a recogniser has heard %v", age)
+		}
+	}
+	if heard != rounds {
+		t.Errorf("heard the phrase %d times of %d", heard, rounds)
+	}
+}
+
 func TestPartialsDoNotChangeWhatIsFinal(t *testing.T) {
 	cfg := installed(t)
 	with := newEngine(t, cfg)
