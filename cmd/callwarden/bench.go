@@ -48,6 +48,7 @@ among them. Other work on the machine makes the figures worse.`,
 		Example: `  callwarden bench
   callwarden bench --calls 50
   callwarden bench --listen full --limit 300ms --out bench/
+  callwarden bench --measure 0s --bare 0s --churn 1000
   callwarden bench --audio calls/ --frauds 0.02 --json > bench.json`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return b.run(c.Context()) },
@@ -66,8 +67,9 @@ among them. Other work on the machine makes the figures worse.`,
 	f.IntVar(&b.cfg.First, "first", 4, "calls at once to begin with")
 	f.DurationVar(&b.cfg.Limit, "limit", 500*time.Millisecond, "95th percentile of the lag up to which the machine holds the calls")
 	f.DurationVar(&b.cfg.Warm, "warm", 10*time.Second, "time before each measurement")
-	f.DurationVar(&b.cfg.Measure, "measure", 20*time.Second, "time of each measurement")
+	f.DurationVar(&b.cfg.Measure, "measure", 20*time.Second, "time of each measurement; 0 measures no calls at once")
 	f.DurationVar(&b.cfg.Bare, "bare", 20*time.Second, "time for the bare recogniser; 0 leaves it out")
+	f.IntVar(&b.cfg.Churn, "churn", 0, "at the end so many short calls, as fast as they go: what is left of their memory (with --measure 0s only these)")
 	f.StringVar(&b.out, "out", "", "write bench.json and a page with curves, bench.html, into this folder")
 	f.BoolVar(&b.asJSON, "json", false, "print the results as JSON")
 	return cmd
@@ -193,6 +195,9 @@ func printBench(out io.Writer, r *load.Results) {
 	_ = w.Flush()
 	for _, way := range r.Ways {
 		fmt.Fprintf(out, "\n%s: %.0f MB before the first call, %.0f MB after the last\n", way.Listen, way.MemoryBeforeMB, way.MemoryAfterMB)
+	}
+	if c := r.Churn; c != nil {
+		fmt.Fprintf(out, "\n%s: %.0f MB before %d calls of %.0f s, %.0f MB after (%.0f s)\n", c.Listen, c.MemoryBeforeMB, c.Calls, c.CallSeconds, c.MemoryAfterMB, c.WallS)
 	}
 	if r.Partial {
 		fmt.Fprintln(out, "\ninterrupted: these are partial results")

@@ -35,6 +35,19 @@ func TestBenchMeasuresCallsAndTheBareRecogniser(t *testing.T) {
 	}
 }
 
+// Thirty calls here stand for the thousand of bench --churn 1000.
+func TestMemoryComesBackWhenCallsHaveEnded(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), strings.Fields("bench --measure 0s --bare 0s --churn 30 --listen screen --json"), &stdout, &stderr)
+	var r load.Results
+	if err := json.Unmarshal(stdout.Bytes(), &r); code != exitDone || err != nil || r.Churn == nil {
+		t.Fatalf("exit code %d, %v: %s%s", code, err, stdout.String(), stderr.String())
+	}
+	if c := r.Churn; c.Calls != 30 || c.MemoryBeforeMB <= 0 || c.MemoryAfterMB > 1.1*c.MemoryBeforeMB {
+		t.Errorf("%v MB before %d calls, %v MB after", c.MemoryBeforeMB, c.Calls, c.MemoryAfterMB)
+	}
+}
+
 func TestBenchRefusesWhatItCannotPlay(t *testing.T) {
 	for _, args := range []string{
 		"--listen half", "--speech 0", "--frauds 2", "--calls -1", "--limit 0s", "--backend script", "--audio " + t.TempDir(), "extra",

@@ -29,10 +29,13 @@ type Config struct {
 	Calls, First int
 	Limit        time.Duration
 	Warm         time.Duration // before a step is measured
-	Measure      time.Duration
+	Measure      time.Duration // 0 measures no calls at once
 	// Bare is how long the bare recogniser is measured; 0 leaves it out.
 	Bare time.Duration
-	Done func(Progress) // may be nil; called by one goroutine
+	// Churn is how many short calls are played at the end, in the first mode,
+	// to see what they leave of memory; 0 plays none.
+	Churn int
+	Done  func(Progress) // may be nil; called by one goroutine
 }
 
 // Progress is where a run stands.
@@ -55,8 +58,12 @@ func (c Config) Validate() error {
 		return fmt.Errorf("calls: %d must be from 1 to 10000, or 0", c.Calls)
 	case c.Calls == 0 && c.First < 1:
 		return fmt.Errorf("first step: %d calls must be at least 1", c.First)
-	case c.Limit <= 0 || c.Warm < 0 || c.Measure < time.Second:
-		return fmt.Errorf("limit %v and measure %v must be above 0 and at least 1s", c.Limit, c.Measure)
+	case c.Limit <= 0 || c.Warm < 0:
+		return fmt.Errorf("limit %v must be above 0, warm %v not below", c.Limit, c.Warm)
+	case c.Measure != 0 && c.Measure < time.Second:
+		return fmt.Errorf("measure: %v must be at least 1s, or 0", c.Measure)
+	case c.Churn < 0 || len(c.Modes) == 0:
+		return fmt.Errorf("churn: %d must not be below 0; modes: %d must be at least 1", c.Churn, len(c.Modes))
 	}
 	if !c.has(true) && c.FraudShare > 0 {
 		return errors.New("no recording of a fraud: their names begin with fraud")
@@ -108,6 +115,9 @@ func Run(ctx context.Context, cfg Config, parts Parts) (*Results, error) {
 		r.Bare = bare
 	}
 	for _, mode := range cfg.Modes {
+		if cfg.Measure == 0 {
+			break
+		}
 		w, err := runWay(ctx, cfg, parts, mode)
 		if w != nil {
 			r.add(w)
@@ -115,6 +125,13 @@ func Run(ctx context.Context, cfg Config, parts Parts) (*Results, error) {
 		if err != nil {
 			return r, err
 		}
+	}
+	if cfg.Churn > 0 {
+		c, err := Churn(ctx, cfg, parts, cfg.Modes[0], cfg.Churn)
+		if err != nil {
+			return r, err
+		}
+		r.Churn = c
 	}
 	return r, nil
 }

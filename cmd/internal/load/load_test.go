@@ -148,7 +148,7 @@ func TestFraudsAreTheirShareOfTheCalls(t *testing.T) {
 }
 
 func TestConfigSaysWhatIsWrong(t *testing.T) {
-	good := Config{Recordings: []*Recording{recording("fraud", 1), recording("a", 1)}, FraudShare: 0.1, First: 1, Limit: time.Second, Measure: time.Second}
+	good := Config{Recordings: []*Recording{recording("fraud", 1), recording("a", 1)}, FraudShare: 0.1, First: 1, Limit: time.Second, Measure: time.Second, Modes: []string{"full"}}
 	if err := good.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -166,6 +166,27 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 		if err := cfg.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+func TestShortCallsAreOtherPartsOfTheRecording(t *testing.T) {
+	r := recording("a", 12)
+	for i := range r.Legs[0] {
+		r.Legs[0][i], r.Legs[1][i] = int16(i/r.RateHz), int16(i/r.RateHz)
+	}
+	seen := map[int16]bool{}
+	for i := range 10 {
+		p := r.part(i)
+		if p.Length() != churnLength || len(p.Legs[1]) != len(p.Legs[0]) {
+			t.Fatalf("part %d lasts %v", i, p.Length())
+		}
+		seen[p.Legs[0][0]] = true
+	}
+	if len(seen) < 4 {
+		t.Errorf("the parts begin at %v s", seen)
+	}
+	if p := recording("b", 2).part(7); p.Length() != 2*time.Second {
+		t.Errorf("of 2 s, %v", p.Length())
 	}
 }
 

@@ -21,6 +21,7 @@ type Results struct {
 	Partial     bool      `json:"partial,omitempty"`
 	Bare        *Bare     `json:"bare,omitempty"`
 	Ways        []*Way    `json:"ways"`
+	Churn       *Churned  `json:"churn,omitempty"`
 }
 
 // Bare is the recogniser alone, decoding everything.
