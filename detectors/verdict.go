@@ -7,8 +7,7 @@ type Verdict uint8
 const (
 	// Nothing: no phrase of the list, or one that ordinary speech is taken for.
 	Nothing Verdict = iota
-	// Hint: too short, too unsure or too lonely to act on. It is judged, and
-	// keeps a leg awake that is awake.
+	// Hint: too short, too unsure or too lonely to act on. It is judged.
 	Hint
 	// Wake: reason to transcribe the call.
 	Wake

@@ -112,8 +112,9 @@ func (c *Call) Weigh(segs []transcribe.Segment, at time.Duration) {
 		if s.Heard != transcribe.Screened {
 			continue
 		}
-		switch v := c.scorer.Hear(s); {
-		case v == detectors.Wake, v == detectors.Hint && c.awake:
+		// Hints are in honest talk too, every minute or so: a call that they
+		// kept awake would never sleep.
+		if c.scorer.Hear(s) == detectors.Wake {
 			c.rouse()
 		}
 	}
@@ -153,6 +154,9 @@ func (c *Call) Raise() {
 	c.goOn()
 }
 
+// reason is the least that a finding weighs to keep a call awake.
+const reason = 1
+
 // goOn keeps a call awake that is awake; mu is held.
 func (c *Call) goOn() {
 	if c.awake {
@@ -165,9 +169,11 @@ func (c *Call) Found(f detectors.Finding) {
 	if c.l.mode == Full || f.Muted != "" || f.State == detectors.Retracted || f.Weight <= 0 {
 		return
 	}
-	c.mu.Lock()
-	c.goOn()
-	c.mu.Unlock()
+	if f.Weight >= reason {
+		c.mu.Lock()
+		c.goOn()
+		c.mu.Unlock()
+	}
 	if !asksForNumbers(f) {
 		return
 	}
