@@ -1,13 +1,11 @@
-// Bandeval shows what stands in for the band that a telephone takes away: it
-// hears a corpus through several ways of making 8 kHz speech into the 16 kHz
-// that the model wants, and prints the word error rate of each. It is what
-// "make bench-band" runs.
+// Bandeval shows what it is worth to put back what a telephone takes away: it
+// sends a corpus through telephone lines, hears it with each filling and as it
+// was before the line, and prints the word error rates; it draws them, with
+// spectrograms, into a page. It is what "make eval-band" runs.
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,7 +13,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -46,47 +43,60 @@ func main() {
 	os.Exit(1)
 }
 
+type options struct {
+	corpus, calls, scripts, spoken string
+	rows, ways, words, page        string
+	limit                          int
+	model, library                 string
+}
+
 func run(ctx context.Context, args []string) error {
+	var opt options
 	flags := flag.NewFlagSet("bandeval", flag.ContinueOnError)
-	corpus := flags.String("corpus", "", "folder with speech/manifest.jsonl")
-	names := flags.String("ways", wayNames(), "ways to compare, by comma; the first is what the others are compared to")
-	sets := flags.String("sets", "noizeus,noizeus+noise,an4,asterisk", "sets of the corpus, by comma; SET is its clean clips, SET+noise the others")
-	limit := flags.Int("limit", 40, "clips a set, evenly spread; 0 for all")
-	model := flags.String("model", models.DefaultModel, "Vosk model: a name or a folder")
-	library := flags.String("library", models.DefaultLibrary, "Vosk library: a name or a file")
+	flags.StringVar(&opt.corpus, "corpus", "", "folder with speech/manifest.jsonl")
+	flags.StringVar(&opt.calls, "calls", "", "manifest of whole calls: the set \"dialogues\"")
+	flags.StringVar(&opt.scripts, "scripts", "testdata/calls", "folder of written calls: the set \"demo\", if --spoken is given")
+	flags.StringVar(&opt.spoken, "spoken", "", "folder with their recordings, 16 kHz")
+	flags.StringVar(&opt.rows, "rows", "noizeus:8k,noizeus-10dB:8k,an4:16k,an4:8k,an4:300-3400,an4:g711,asterisk:8k,asterisk:300-3400,dialogues:16k,dialogues:300-3400,demo:16k,demo:300-3400",
+		"SET:LINE by comma; those of sets that are not given are left out; lines are 16k, 8k, 300-3400, g711")
+	flags.StringVar(&opt.ways, "ways", "sinc,simple,learned,original", "ways to compare, by comma: "+wayNames())
+	flags.StringVar(&opt.words, "words", "demo:300-3400,robocall-noise:8k,robocall:8k", "rows whose words gained and lost are listed")
+	flags.StringVar(&opt.page, "out", "", "HTML page to write")
+	flags.IntVar(&opt.limit, "limit", 40, "clips a set, evenly spread; 0 for all")
+	flags.StringVar(&opt.model, "model", models.DefaultModel, "Vosk model: a name or a folder")
+	flags.StringVar(&opt.library, "library", models.DefaultLibrary, "Vosk library: a name or a file")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *corpus == "" {
+	if opt.corpus == "" {
 		return errors.New("--corpus is missing: give the folder that holds speech/manifest.jsonl")
 	}
 	var chosen []way
-	for name := range strings.SplitSeq(*names, ",") {
+	for name := range strings.SplitSeq(opt.ways, ",") {
 		w, err := wayNamed(name)
 		if err != nil {
 			return err
 		}
 		chosen = append(chosen, w)
 	}
-	clips, err := readCorpus(*corpus, strings.Split(*sets, ","), *limit)
+	rows, err := chooseRows(opt)
 	if err != nil {
 		return err
 	}
-	engine, err := openEngine(*library, *model)
+	engine, err := openEngine(opt.library, opt.model)
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
-
-	var results []result
-	for _, w := range chosen {
-		r, err := measure(ctx, engine, w, clips)
-		if err != nil {
+	for i := range rows {
+		if err := rows[i].measure(ctx, engine, chosen); err != nil {
 			return err
 		}
-		results = append(results, r)
 	}
-	return printTable(os.Stdout, strings.Split(*sets, ","), results)
+	if err := printTable(os.Stdout, chosen, rows); err != nil || opt.page == "" {
+		return err
+	}
+	return writePage(ctx, opt.page, chosen, rows, engine.Info().RateHz)
 }
 
 func openEngine(library, model string) (*vosk.Engine, error) {
@@ -106,101 +116,140 @@ func openEngine(library, model string) (*vosk.Engine, error) {
 	return vosk.New(cfg, slog.New(slog.DiscardHandler))
 }
 
-// clip is one recording of the corpus.
-type clip struct {
-	set  string
-	path string
-	text []string
+// row is a set sent through a line, and what was heard of it.
+type row struct {
+	set    string
+	line   line
+	clips  []clip
+	words  bool         // list the words gained and lost
+	scored bool         // counted in the table
+	heard  [][][]string // by way and clip; nil where the way has nothing to hear
 }
 
-// readCorpus picks up to limit clips of each set.
-func readCorpus(dir string, sets []string, limit int) ([]clip, error) {
-	f, err := os.Open(filepath.Join(dir, "speech", "manifest.jsonl"))
+// chooseRows reads what the options name. Rows of sets that nobody gave are
+// left out.
+func chooseRows(opt options) ([]row, error) {
+	sets, err := readCorpus(opt.corpus)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	bySet := map[string][]clip{}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for n := 1; lines.Scan(); n++ {
-		var item struct{ Set, Audio, Text, Condition string }
-		if err := json.Unmarshal(lines.Bytes(), &item); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", f.Name(), n, err)
-		}
-		if item.Condition != "clean" {
-			item.Set += "+noise"
-		}
-		bySet[item.Set] = append(bySet[item.Set], clip{item.Set, filepath.Join(dir, item.Audio), wer.Words(item.Text)})
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	var picked []clip
-	for _, set := range sets {
-		all := bySet[set]
-		if len(all) == 0 {
-			return nil, fmt.Errorf("%s has no set %q", f.Name(), set)
-		}
-		n := len(all)
-		if limit > 0 {
-			n = min(n, limit)
-		}
-		for i := range n {
-			picked = append(picked, all[i*len(all)/n])
+	if opt.calls != "" {
+		if sets["dialogues"], err = readCalls(opt.calls, "dialogues"); err != nil {
+			return nil, err
 		}
 	}
-	return picked, nil
+	if opt.spoken != "" {
+		if sets["demo"], err = readScripts(opt.scripts, opt.spoken, "demo"); err != nil {
+			return nil, err
+		}
+	}
+	var rows []row
+	add := func(name string, words bool) error {
+		set, lineName, _ := strings.Cut(name, ":")
+		l, err := lineNamed(lineName)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			if rows[i].set == set && rows[i].line.name == l.name {
+				rows[i].words = rows[i].words || words
+				return nil
+			}
+		}
+		if clips := spread(sets[set], opt.limit); len(clips) > 0 {
+			rows = append(rows, row{set: set, line: l, clips: clips, words: words, scored: !words})
+		}
+		return nil
+	}
+	for name := range strings.SplitSeq(opt.rows, ",") {
+		if err := add(name, false); err != nil {
+			return nil, err
+		}
+	}
+	for name := range strings.SplitSeq(opt.words, ",") {
+		if err := add(name, true); err != nil {
+			return nil, err
+		}
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("--rows: nothing given has any of %s", opt.rows)
+	}
+	return rows, nil
 }
 
-// result is how a way did.
-type result struct {
-	way            string
-	errors, spoken map[string]int // by set
+// rate is a way's word error rate in per cent, and whether it has one.
+func (r row) rate(way int) (percent float64, ok bool) {
+	wrong, said := 0, 0
+	for i, c := range r.clips {
+		if r.heard[way][i] == nil {
+			return 0, false
+		}
+		wrong += wer.Errors(c.text, r.heard[way][i])
+		said += len(c.text)
+	}
+	return 100 * float64(wrong) / float64(max(said, 1)), r.scored
 }
 
-func (r result) rate(set string) float64 {
-	return 100 * float64(r.errors[set]) / float64(r.spoken[set])
-}
-
-// measure hears all clips through one way, on all cores.
-func measure(ctx context.Context, engine transcribe.Engine, w way, clips []clip) (result, error) {
-	wrong := make([]int, len(clips))
-	var next, done atomic.Int64
+// measure hears all clips through all ways, on all cores.
+func (r *row) measure(ctx context.Context, engine transcribe.Engine, ways []way) error {
 	began := time.Now()
+	r.heard = make([][][]string, len(ways))
+	for w := range ways {
+		r.heard[w] = make([][]string, len(r.clips))
+	}
+	var next, done atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
 	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(clips) {
+				if i >= len(r.clips) {
 					return nil
 				}
-				heard, err := hear(ctx, engine, w, clips[i].path)
-				if err != nil {
-					return fmt.Errorf("%s: %w", clips[i].path, err)
+				if err := r.hear(ctx, engine, ways, i); err != nil {
+					return fmt.Errorf("%s: %w", r.clips[i].path, err)
 				}
-				wrong[i] = wer.Errors(clips[i].text, heard)
-				progress(w.name, int(done.Add(1)), len(clips), began)
+				progress(r.set+" "+r.line.name, int(done.Add(1)), len(r.clips), began)
 			}
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return result{}, err
-	}
-	r := result{w.name, map[string]int{}, map[string]int{}}
-	for i, c := range clips {
-		r.errors[c.set] += wrong[i]
-		r.spoken[c.set] += len(c.text)
-	}
-	return r, nil
+	return g.Wait()
 }
 
-// progress keeps one line on a terminal; elsewhere it says when a way is done.
+// hear takes one clip through the line and all ways.
+func (r *row) hear(ctx context.Context, engine transcribe.Engine, ways []way, i int) error {
+	pcm, rateHz, err := r.clips[i].load(ctx)
+	if err != nil {
+		return err
+	}
+	sent, sentHz, err := r.line.send(pcm, rateHz)
+	if err != nil {
+		return err
+	}
+	modelHz := engine.Info().RateHz
+	for w, way := range ways {
+		in, inHz := sent, sentHz
+		if way.original {
+			if rateHz <= telephoneHz || r.line.name == "16k" {
+				continue // there is none, or it is the same as learned
+			}
+			in, inHz = pcm, rateHz
+		}
+		if in, err = way.make(in, inHz, modelHz); err != nil {
+			return err
+		}
+		if r.heard[w][i], err = recognise(ctx, engine, in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// progress keeps one line on a terminal; elsewhere it says when a row is done.
 func progress(name string, done, of int, began time.Time) {
 	info, err := os.Stderr.Stat()
 	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
-	switch line := fmt.Sprintf("%-12s %d of %d clips, %v", name, done, of, time.Since(began).Round(time.Second)); {
+	switch line := fmt.Sprintf("%-20s %d of %d clips, %v", name, done, of, time.Since(began).Round(time.Second)); {
 	case done == of && terminal:
 		fmt.Fprintf(os.Stderr, "\r%s\n", line)
 	case done == of:
@@ -210,29 +259,15 @@ func progress(name string, done, of int, began time.Time) {
 	}
 }
 
-// hear recognises one clip. All ways start from the same 8 kHz, except the one
-// that shows what a wide-band call would give.
-func hear(ctx context.Context, engine transcribe.Engine, w way, path string) ([]string, error) {
-	pcm, rateHz, err := load(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	if !w.wide && rateHz != telephoneHz {
-		if pcm, err = resample(pcm, rateHz, telephoneHz); err != nil {
-			return nil, err
-		}
-		rateHz = telephoneHz
-	}
+// recognise hears samples at the model's rate. It is never nil.
+func recognise(ctx context.Context, engine transcribe.Engine, pcm []int16) ([]string, error) {
 	modelHz := engine.Info().RateHz
-	if pcm, err = w.make(pcm, rateHz, modelHz); err != nil {
-		return nil, err
-	}
 	session, err := engine.Open(ctx, transcribe.Options{RateHz: modelHz})
 	if err != nil {
 		return nil, err
 	}
 	defer session.Close()
-	var text []string
+	text := []string{}
 	keep := func(segments []transcribe.Segment) {
 		for _, s := range segments {
 			if s.Final {
@@ -253,44 +288,37 @@ func hear(ctx context.Context, engine transcribe.Engine, w way, path string) ([]
 	return text, err
 }
 
-// load reads the first channel of a recording.
-func load(ctx context.Context, path string) (pcm []int16, rateHz int, err error) {
-	f, err := audio.OpenFile(path, audio.FileOptions{})
-	if err != nil {
-		return nil, 0, err
-	}
-	defer f.Close()
-	for {
-		frame, err := f.ReadFrame(ctx)
-		if errors.Is(err, io.EOF) {
-			return pcm, f.Info().RateHz, nil
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		if frame.Leg == f.Info().Legs[0] {
-			pcm = append(pcm, frame.PCM...)
-		}
-	}
-}
-
-// printTable writes a line for each way: rates by set, their mean, and how far
-// that is from the first way's.
-func printTable(out io.Writer, sets []string, results []result) error {
+// printTable writes a line for each row, then the words gained and lost.
+func printTable(out io.Writer, ways []way, rows []row) error {
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(tw, "word error rate, %%\t%s\tmean\tagainst %s\t\n", strings.Join(sets, "\t"), results[0].way)
-	mean := func(r result) (m float64) {
-		for _, set := range sets {
-			m += r.rate(set) / float64(len(sets))
-		}
-		return m
+	fmt.Fprint(tw, "word error rate, %\tclips\twords\t")
+	for _, w := range ways {
+		fmt.Fprintf(tw, "%s\t", w.name)
 	}
-	for _, r := range results {
-		fmt.Fprintf(tw, "%s\t", r.way)
-		for _, set := range sets {
-			fmt.Fprintf(tw, "%.1f\t", r.rate(set))
+	fmt.Fprintln(tw)
+	for _, r := range rows {
+		if !r.scored {
+			continue
 		}
-		fmt.Fprintf(tw, "%.1f\t%+.1f\t\n", mean(r), mean(r)-mean(results[0]))
+		said := 0
+		for _, c := range r.clips {
+			said += len(c.text)
+		}
+		fmt.Fprintf(tw, "%s %s\t%d\t%d\t", r.set, r.line.name, len(r.clips), said)
+		for w := range ways {
+			if rate, ok := r.rate(w); ok {
+				fmt.Fprintf(tw, "%.1f\t", rate)
+			} else {
+				fmt.Fprint(tw, "–\t")
+			}
+		}
+		fmt.Fprintln(tw)
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, c := range changes(ways, rows) {
+		fmt.Fprintf(out, "\n%s\n  gained: %s\n  lost:   %s\n", c.Name, strings.Join(c.Gained, " "), strings.Join(c.Lost, " "))
+	}
+	return nil
 }

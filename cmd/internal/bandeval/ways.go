@@ -8,13 +8,11 @@ import (
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
-const telephoneHz = 8000
-
 // way makes a recording into what the model hears.
 type way struct {
-	name string
-	wide bool // takes the recording at its own rate
-	make func(pcm []int16, rateHz, modelHz int) ([]int16, error)
+	name     string
+	original bool // hears the recording as it was before the line, if it is wide
+	make     func(pcm []int16, rateHz, modelHz int) ([]int16, error)
 }
 
 // ways are compared. All but the front end itself use its level and resampler,
@@ -35,12 +33,15 @@ var ways = [...]way{
 	{name: "linear", make: func(pcm []int16, rateHz, modelHz int) ([]int16, error) {
 		return double(pcm, rateHz, modelHz, func(a, b int16) int16 { return int16((int(a) + int(b)) / 2) })
 	}},
-	{name: "frontend", make: func(pcm []int16, rateHz, modelHz int) ([]int16, error) {
-		return through(audio.FrontEndConfig{RateHz: modelHz}, pcm, rateHz)
+	{name: "simple", make: func(pcm []int16, rateHz, modelHz int) ([]int16, error) {
+		return through(audio.FrontEndConfig{RateHz: modelHz, Filling: audio.Simple}, pcm, rateHz)
 	}},
-	{name: "wide", wide: true, make: func(pcm []int16, rateHz, modelHz int) ([]int16, error) {
-		return through(audio.FrontEndConfig{RateHz: modelHz}, pcm, rateHz)
-	}},
+	{name: "learned", make: learned},
+	{name: "original", original: true, make: learned},
+}
+
+func learned(pcm []int16, rateHz, modelHz int) ([]int16, error) {
+	return through(audio.FrontEndConfig{RateHz: modelHz}, pcm, rateHz)
 }
 
 func wayNames() string {
