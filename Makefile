@@ -10,7 +10,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fuzz bench bench-band eval eval-gate proto proto-check models build clean
+.PHONY: help demo test check lint fuzz bench eval-band train-band eval eval-gate train-talk calibrate proto proto-check models build clean
 
 help: ## this list
 	@echo "callwarden: make TARGET"
@@ -39,8 +39,18 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 bench: models ## benchmarks, among them what surrounds the recogniser against libvosk itself
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-bench-band: models ## word error rates of the ways to fill the band that a telephone takes away
-	$(GO) run ./cmd/internal/bandeval --corpus $(CORPUS)
+# CALLS=FILE adds a manifest of whole calls, LIMIT=0 hears all clips of each set.
+eval-band: models ## word error rates by line and filling of the telephone band, with a page
+	@mkdir -p out/band/calls
+	RATE=16000 BAND=none OUT=out/band/calls testdata/calls/render.sh testdata/calls/*.txt
+	$(GO) run ./cmd/internal/bandeval --corpus $(CORPUS) --spoken out/band/calls --out out/band/index.html \
+		$(if $(CALLS),--calls $(CALLS)) $(if $(LIMIT),--limit $(LIMIT))
+
+# SPEECH="FOLDER …" adds folders of 16 kHz speech, WAV or FLAC.
+train-band: ## the net that puts back what a telephone takes away, trained again
+	cmd/internal/bandtrain/speech.sh out/speech
+	$(GO) run ./cmd/internal/bandtrain --out transcribe/audio/extend/band.net \
+		$(CORPUS)/wideband/an4 out/speech/fr out/speech/it out/speech/ru $(SPEECH)
 
 eval-gate: models ## what the voice activity gate lets through, and word error rates with and without it
 	$(GO) run ./cmd/internal/gateeval --corpus $(CORPUS)
@@ -49,6 +59,12 @@ eval: build ## frauds found and honest calls disturbed, on the scripted calls as
 	@for set in development test; do \
 		echo "== $$set"; $(BIN) eval testdata/eval/$$set.jsonl --mode text --report out/eval/$$set || exit 1; \
 	done
+
+train-talk: ## the opinion of a call's talk, trained again on the scripted calls
+	$(GO) run ./cmd/internal/talktrain --out detectors/talk/model.tsv testdata/eval/development.jsonl
+
+calibrate: ## what the opinion should weigh, by calls of authors that its model has not read
+	$(GO) run ./cmd/internal/talktrain --calibrate testdata/eval/development.jsonl
 
 proto: ## generate Go from proto/
 	$(GO) tool -modfile=tools.mod buf lint

@@ -16,7 +16,7 @@ const (
 // band fills the part of the spectrum that a telephone takes away. A model
 // trained on 16 kHz speech has never met a frame without energy above 4 kHz
 // and takes that emptiness for evidence. Two simple things stand in for it,
-// chosen by word error rate (make bench-band shows the table):
+// chosen by word error rate (make eval-band compares them):
 //
 //   - the mirror image of what lies below 4 kHz, falling towards 8 kHz, which
 //     is what an interpolation by straight lines would leave there;
