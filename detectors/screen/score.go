@@ -12,14 +12,15 @@ import (
 
 const (
 	// wakeAt is the worth of hits from which a call is transcribed: one plain
-	// ask of three words, or a story and something else beside it.
+	// ask of three words, or two things of a story.
 	wakeAt = 2.0
 	// hintAt is the worth from which a hit is anything.
 	hintAt = 0.25
 	// company is how long hits speak for each other.
 	company = 60 * time.Second
-	// worthMost is the most that one hit is worth.
-	worthMost = 4.0
+	// askMost and storyMost are what one hit is worth at most: no story alone
+	// wakes.
+	askMost, storyMost = 4.0, 1.5
 )
 
 // Hit is a pattern that was heard against the list.
@@ -93,7 +94,11 @@ func rate(p *phrase.Pattern, words []transcribe.Word) Hit {
 		least = min(least, w.Confidence)
 	}
 	h.Words, h.Confidence = strings.Join(text, " "), float64(sum)/float64(max(1, spoken))
-	h.Worth = min(p.Points, worthMost) * lengthWorth(spoken) * surety(least)
+	most := storyMost
+	if p.Stage == detectors.Ask || p.Stage == detectors.Instruct {
+		most = askMost
+	}
+	h.Worth = min(p.Points, most) * lengthWorth(spoken) * surety(least)
 	if p.After != nil || p.Stage == detectors.Comply || p.Stage == detectors.Loss {
 		h.Worth /= 3 // an answer, or a sequel: worth something in company
 	}

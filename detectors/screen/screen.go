@@ -10,7 +10,7 @@ package screen
 
 import (
 	"embed"
-	"fmt"
+	"errors"
 	"slices"
 	"strings"
 
@@ -18,19 +18,16 @@ import (
 	"github.com/callwarden/callwarden/detectors/phrase"
 )
 
-//go:embed carriers
+//go:embed said
 var embedded embed.FS
 
 const (
-	// perPattern is how many wordings of a pattern are listened for, examples
-	// of its pack first. With 30, ordinary speech is taken for a fraud's as
-	// often, and frauds are heard no better.
-	perPattern = 8
-	// spread is how many wordings are looked at to find these.
-	spread = 200
-	// Shorter wordings are said by everybody; longer ones are heard by their
-	// parts, since the recogniser looks at pairs of words.
-	minWords, maxWords = 2, 7
+	// perPattern is how many wordings of a pattern are listened for at most,
+	// and spread how many are looked at to find those that bring the most new
+	// pairs of words.
+	perPattern, spread = 15, 250
+	// Shorter wordings are said by everybody; of longer ones the parts do.
+	minWords, maxWords = 2, 8
 )
 
 // List is what the packs compile to for one recogniser. It is immutable and
@@ -63,31 +60,17 @@ func Compile(set *phrase.Set, knows func(word string) bool) (*List, error) {
 		}
 		return whole
 	}
-	wordings := 0
+	l.addTexts(hears, frauds, honest)
 	for _, pack := range set.Packs() {
-		for _, p := range pack.Patterns {
-			if p.Stage == detectors.Protective {
-				continue // it is of use only where the call is transcribed
+		for _, examples := range [...][]phrase.Example{pack.Match, pack.NoMatch} {
+			for _, ex := range examples {
+				words, _ := phrase.Tokenize(ex.Text, nil)
+				l.add(hears, strings.Join(words, " "))
 			}
-			got := 0
-			for _, ph := range set.Expand(p, spread) {
-				n := len(strings.Fields(ph.Text))
-				if got == perPattern || n < minWords || n > maxWords || strings.ContainsAny(ph.Text, "0123456789") || !hears(ph.Text) {
-					continue
-				}
-				l.phrases = append(l.phrases, ph.Text)
-				got++
-			}
-			wordings += got
 		}
 	}
-	if wordings == 0 {
-		return nil, fmt.Errorf("screen: the recogniser knows the words of no pattern")
-	}
-	for _, text := range carriers(set) {
-		if hears(text) {
-			l.phrases = append(l.phrases, text)
-		}
+	if l.addWordings(hears) == 0 {
+		return nil, errors.New("screen: the recogniser knows the words of no pattern")
 	}
 	for _, w := range digitList() {
 		if hears(w) {
@@ -97,26 +80,74 @@ func Compile(set *phrase.Set, knows func(word string) bool) (*List, error) {
 	return l, nil
 }
 
-// carriers is what honest people say: what the packs give as examples that do
-// not match, and sentences of our own.
-func carriers(set *phrase.Set) []string {
-	var list []string
-	for _, pack := range set.Packs() {
-		for _, ex := range pack.NoMatch {
-			words, _ := phrase.Tokenize(ex.Text, nil)
-			list = append(list, strings.Join(words, " "))
+// Files below said.
+const frauds, honest = "said/frauds.txt", "said/honest.txt"
+
+func (l *List) addTexts(hears func(string) bool, files ...string) {
+	for _, file := range files {
+		data, err := embedded.ReadFile(file)
+		if err != nil {
+			panic(err) // it is linked in
+		}
+		for line := range strings.Lines(string(data)) {
+			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") {
+				l.add(hears, line)
+			}
 		}
 	}
-	data, err := embedded.ReadFile("carriers/en.txt")
-	if err != nil {
-		panic(err) // it is linked in
+}
+
+func (l *List) add(hears func(string) bool, text string) {
+	if text != "" && !strings.ContainsAny(text, "0123456789") && hears(text) {
+		l.phrases = append(l.phrases, text)
 	}
-	for line := range strings.Lines(string(data)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			list = append(list, line)
+}
+
+// addWordings adds, for each pattern, wordings of which half of the pairs of
+// words are not in the list yet, and returns how many wordings are in it.
+//
+// It is the pairs that a recogniser makes its model of. A pattern with classes
+// of many words has thousands of wordings, which say the same pairs again and
+// again.
+func (l *List) addWordings(hears func(string) bool) (heard int) {
+	type pair [2]string
+	have := map[pair]bool{}
+	for _, text := range l.phrases {
+		words := strings.Fields(text)
+		for i := 1; i < len(words); i++ {
+			have[pair{words[i-1], words[i]}] = true
 		}
 	}
-	return list
+	for _, pack := range l.set.Packs() {
+		for _, p := range pack.Patterns {
+			if p.Stage == detectors.Protective {
+				continue // it is of use only where the call is transcribed
+			}
+			got := 0
+			for _, ph := range l.set.Expand(p, spread) {
+				words := strings.Fields(ph.Text)
+				if got == perPattern || len(words) < minWords || len(words) > maxWords || strings.ContainsAny(ph.Text, "0123456789") || !hears(ph.Text) {
+					continue
+				}
+				heard++
+				fresh := 0
+				for i := 1; i < len(words); i++ {
+					if !have[pair{words[i-1], words[i]}] {
+						fresh++
+					}
+				}
+				if 2*fresh < len(words)-1 || fresh == 0 {
+					continue
+				}
+				for i := 1; i < len(words); i++ {
+					have[pair{words[i-1], words[i]}] = true
+				}
+				l.phrases = append(l.phrases, ph.Text)
+				got++
+			}
+		}
+	}
+	return heard
 }
 
 // Phrases is the closed list that every leg is screened with. It must not be

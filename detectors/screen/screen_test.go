@@ -1,0 +1,176 @@
+package screen
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/callwarden/callwarden/detectors"
+	"github.com/callwarden/callwarden/detectors/tactics"
+	"github.com/callwarden/callwarden/transcribe"
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+func compiled(t testing.TB, knows func(string) bool) *List {
+	t.Helper()
+	lib, err := tactics.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Compile(lib.Set, knows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestListHoldsWordsThatTheRecogniserKnows(t *testing.T) {
+	// What a small vocabulary lacks: names, and a word of many phrases.
+	lacks := []string{"anydesk", "teamviewer", "passcode", "otp", "zelle"}
+	l := compiled(t, func(w string) bool { return !slices.Contains(lacks, w) })
+	seen := map[string]bool{}
+	for _, text := range l.Phrases() {
+		for w := range strings.FieldsSeq(text) {
+			seen[w] = true
+		}
+	}
+	for _, w := range lacks {
+		if seen[w] {
+			t.Errorf("%q is in the list", w)
+		}
+		if !slices.Contains(l.Unheard(), w) {
+			t.Errorf("%q is not reported", w)
+		}
+	}
+	// Sound-alikes stand for what is lacking; every tactic keeps words.
+	text := "\n" + strings.Join(l.Phrases(), "\n") + "\n"
+	for _, want := range []string{"any desk", "team viewer", "verification code", "gift cards", "social security number", "press one"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no phrase says %q", want)
+		}
+	}
+	if n := len(l.Phrases()); n < 2000 || n > 12000 {
+		t.Errorf("%d phrases: a session takes as long to open as the list is long", n)
+	}
+	if !slices.Contains(l.Digits(), "nine") {
+		t.Errorf("digits %q", l.Digits())
+	}
+}
+
+func TestListOfUnknownWordsIsRefused(t *testing.T) {
+	lib, err := tactics.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Compile(lib.Set, func(string) bool { return false }); err == nil {
+		t.Error("compiled for a recogniser that knows no word")
+	}
+}
+
+func TestHonestSentencesMatchNoTactic(t *testing.T) {
+	l := &List{set: compiled(t, nil).set}
+	l.addTexts(func(string) bool { return true }, honest)
+	f := l.NewFinder()
+	bad := 0
+	for _, text := range l.Phrases() {
+		if hits := f.Hits(spokenAs(audio.Caller, 0, text, 1), nil); len(hits) > 0 && hits[0].Worth >= wakeAt {
+			t.Logf("%q is %s", text, hits[0].Pattern.Rule())
+			bad++
+		}
+	}
+	// Packs go on being written after the sentences were picked.
+	if 100*bad > len(l.Phrases()) {
+		t.Errorf("%d of %d sentences would wake a call", bad, len(l.Phrases()))
+	}
+}
+
+// spokenAs is text from a time on, three words a second, each as sure.
+func spokenAs(side audio.Leg, from time.Duration, text string, sure float32) transcribe.Segment {
+	seg := transcribe.Segment{Leg: side, Final: true, Heard: transcribe.Screened, Start: from, Text: text}
+	for w := range strings.FieldsSeq(text) {
+		seg.Words = append(seg.Words, transcribe.Word{Text: w, Start: from, End: from + time.Second/3, Confidence: sure})
+		from += time.Second / 3
+	}
+	seg.End = from
+	return seg
+}
+
+func TestVerdictsGoByLengthConfidenceAndCompany(t *testing.T) {
+	l := compiled(t, nil)
+	type said struct {
+		leg  audio.Leg
+		at   float64
+		text string
+		sure float32
+	}
+	for _, tt := range []struct {
+		name string
+		said []said
+		want detectors.Verdict // of the last
+	}{
+		{"a plain ask", []said{{audio.Caller, 1, "please read me the verification code", 0.95}}, detectors.Wake},
+		{"an ask the recogniser is not sure of", []said{{audio.Caller, 1, "please read me the verification code", 0.4}}, detectors.Hint},
+		{"a short phrase", []said{{audio.Caller, 1, "press one", 1}}, detectors.Hint},
+		{"a story alone", []said{{audio.Caller, 1, "there is a warrant for your arrest", 1}}, detectors.Hint},
+		{"two stories", []said{{audio.Caller, 1, "there is a warrant for your arrest", 1}, {audio.Caller, 20, "somebody is trying to take money from your account", 1}}, detectors.Wake},
+		{"on both legs", []said{{audio.Caller, 1, "there is a warrant for your arrest", 1}, {audio.Callee, 20, "go to the store and buy gift cards", 0.9}}, detectors.Wake},
+		{"too long ago", []said{{audio.Caller, 1, "there is a warrant for your arrest", 1}, {audio.Caller, 90, "press one", 1}}, detectors.Hint},
+		{"the same again", []said{{audio.Caller, 1, "press one", 1}, {audio.Caller, 20, "press one", 1}, {audio.Caller, 40, "press one", 1}}, detectors.Hint},
+		{"nothing after a reason", []said{{audio.Caller, 1, "please read me the verification code", 0.95}, {audio.Caller, 9, "the weather is lovely", 1}}, detectors.Nothing},
+		{"phrases apart", []said{{audio.Caller, 1, "gift … card", 1}}, detectors.Nothing},
+		{"a warning", []said{{audio.Caller, 1, "never share the verification code with anyone", 1}}, detectors.Nothing},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := l.Scorer()
+			got := detectors.Nothing
+			for i, x := range tt.said {
+				seg := spokenAs(x.leg, time.Duration(x.at*1e9), x.text, x.sure)
+				seg.Utterance = i
+				got = s.Hear(seg)
+			}
+			if got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestUnfinishedHypothesisIsNoCompanyOfItself(t *testing.T) {
+	s := compiled(t, nil).Scorer()
+	seg := spokenAs(audio.Caller, time.Second, "there is a warrant for your arrest", 0) // no confidence yet
+	seg.Final = false
+	for range 5 {
+		if got := s.Hear(seg); got == detectors.Wake {
+			t.Fatal("heard five times, it wakes")
+		}
+	}
+	seg.Words, seg.Text = nil, "" // taken back
+	if got := s.Hear(seg); got != detectors.Nothing {
+		t.Errorf("taken back it is %v", got)
+	}
+	if got := s.Hear(spokenAs(audio.Caller, 9*time.Second, "press one", 1)); got != detectors.Hint {
+		t.Errorf("after it, a short phrase is %v", got)
+	}
+}
+
+func BenchmarkCompile(b *testing.B) {
+	lib, err := tactics.Load("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := Compile(lib.Set, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkHear(b *testing.B) {
+	s := compiled(b, nil).Scorer()
+	seg := spokenAs(audio.Caller, 0, "i was wondering whether you could tell me when the parcel will be here because we are out on friday", 0.9)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Hear(seg)
+	}
+}
