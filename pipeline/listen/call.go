@@ -145,24 +145,19 @@ func (c *Call) signal() {
 	}
 }
 
-// Raise says that the call's risk is raised: it comes first from now on, is
-// not the one that gives way, and what raised it is reason to go on.
+// Raise says that the call's risk is raised: it comes first from now on, gets
+// back what it gave way with, and what raised it is reason to go on.
 func (c *Call) Raise() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.findings = true
-	c.goOn()
+	if c.awake || c.shed {
+		c.rouse()
+	}
 }
 
 // reason is the least that a finding weighs to keep a call awake.
 const reason = 1
-
-// goOn keeps a call awake that is awake; mu is held.
-func (c *Call) goOn() {
-	if c.awake {
-		c.until = c.at + stayAwake
-	}
-}
 
 // Found tells the plan what the judge made of what was heard.
 func (c *Call) Found(f detectors.Finding) {
@@ -171,7 +166,9 @@ func (c *Call) Found(f detectors.Finding) {
 	}
 	if f.Weight >= reason {
 		c.mu.Lock()
-		c.goOn()
+		if c.awake {
+			c.rouse()
+		}
 		c.mu.Unlock()
 	}
 	if !asksForNumbers(f) {

@@ -7,7 +7,8 @@ import "time"
 //
 //  1. Calls without findings lose the open vocabulary, those that were woken
 //     last first, half of them at a time. They are screened on.
-//  2. Where none is left, new calls are refused.
+//  2. Where none is left, and it has not helped for fullAfter windows, new
+//     calls are refused.
 //
 // When it has been calm for a while new calls are taken again, then those that
 // lost the open vocabulary get it back one by one. Recordings have no part in
@@ -42,7 +43,7 @@ func (l *Listener) rule() {
 	if !load.began.IsZero() {
 		load.close(now)
 	}
-	window, behind, calm, stuck := load.ended, load.behind > 0, load.calm >= calmWindows, l.sched.stuck(now)
+	window, behind, calm, stuck := load.ended, load.behind, load.calm >= calmWindows, l.sched.stuck(now)
 	l.sched.mu.Unlock()
 
 	l.mu.Lock()
@@ -55,8 +56,8 @@ func (l *Listener) rule() {
 	}
 	l.ruled = window
 	switch {
-	case behind:
-		if l.shed() == 0 && !l.full {
+	case behind > 0:
+		if l.shed() == 0 && !l.full && behind >= fullAfter {
 			l.fill("audio is heard late")
 		}
 	case calm && !stuck && l.full:

@@ -432,3 +432,25 @@ func TestDeafLegTriesAgainAndHears(t *testing.T) {
 		t.Errorf("%d frames unheard after the recogniser has returned", deaf)
 	}
 }
+
+// A call that gave way for want of room gets the open vocabulary back when its
+// risk rises, and is transcribed from where it was left.
+func TestRaisedCallGetsBackWhatItGaveWayWith(t *testing.T) {
+	open := "10.0 11.0 caller final arrest warrant\n20.0 21.0 caller final while it gave way"
+	e := &threeWays{open: speaks(t, open), screen: speaks(t, "10.0 11.0 caller final arrest warrant"), digits: speaks(t, "")}
+	r := screening(t, e, sound{audio.Caller, 10, 11}, sound{audio.Caller, 20, 21})
+	r.run(15)
+	r.c.loseOpen()
+	r.run(25)
+	if s := r.c.State(); s.Transcribing || !s.Shed {
+		t.Errorf("a call that gave way is in state %+v", s)
+	}
+	r.expect(transcribe.Openly, "caller: arrest warrant")
+	r.c.Raise()
+	r.run(30)
+	if s := r.c.State(); !s.Transcribing || s.Shed {
+		t.Errorf("a call whose risk has risen is in state %+v", s)
+	}
+	r.finish()
+	r.expect(transcribe.Openly, "caller: arrest warrant", "caller: while it gave way")
+}

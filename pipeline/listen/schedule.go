@@ -23,6 +23,8 @@ const (
 	// It has recovered when for so many windows nine steps in ten were in half
 	// that time.
 	calmWindows = 3
+	// One bad second is a model being loaded or a hiccup of the machine.
+	fullAfter = 3
 	// No step has been finished for so long although one waits: new calls are
 	// refused without waiting for figures.
 	stuckAfter = 2 * time.Second
