@@ -24,6 +24,9 @@ type finder struct {
 	low, mid float32 // mean power of speech in 94 to 220 Hz and 330 to 1000 Hz
 	hissing  float32 // blocks with something to say about the upper edge
 	top, cut float32 // their mean power in 2800 to 3250 Hz and 3450 to 3650 Hz
+	tones    int     // blocks in a row with nothing but the same one or two tones
+	peaks    [2]int  // bins of the strongest lines in the block before
+	lines    float32 // and their power
 	upper    int     // blocks in a row with power from 4400 to 7500 Hz
 	without  int     // speech blocks since it was last found there
 	empty    int     // speech blocks in a row with nothing at all there
@@ -47,7 +50,12 @@ const (
 	// speech through a handset that only falls off; cut against top is -4 to
 	// -28 dB against -37 to -56.
 	lowGone, lowThere = 0.0008, 0.002  // -31 and -27 dB
-	cutGone, cutThere = 0.0008, 0.0013 // -31 and -29 dB
+	cutGone, cutThere = 0.0004, 0.0013 // -34 and -29 dB
+	toneShare         = 0.99           // of the power is in its two strongest lines
+	toneSteady        = 1.4            // 1.5 dB from block to block
+	toneBlocks        = 2              // after the first: 0.1 s
+	toneLowestHz      = 330            // dial tone begins at 350 Hz
+	toneReach         = 3              // bins of either side that a line has under the window
 	upperThere        = 0.00005        // -43 dB below the peak
 	upperGone         = 40             // speech blocks: 1.3 s
 	upperEmpty        = 0.000001       // -60 dB: not even the noise of a microphone
@@ -114,6 +122,7 @@ func (f *finder) band(lowHz, highHz float32) (sum float32) {
 
 func (f *finder) judge(ch *Channel) {
 	all := f.band(280, 3400)
+	f.judgeTone()
 	f.peak = max(f.peak*finderPeak, all)
 	if f.calm *= finderCalm; f.calm == 0 || all < f.calm {
 		f.calm = max(all, 1)
@@ -143,7 +152,7 @@ func (f *finder) judge(ch *Channel) {
 	f.judgeUpper(ch, all)
 	// Vowels have little up there, and noise of the codec beside it.
 	if top := f.band(2800, 3250); top > mid/50 {
-		f.hissing = min(f.hissing+1, finderMemory)
+		f.hissing = min(f.hissing+1, 2*finderMemory)
 		f.top += (top - f.top) / f.hissing
 		f.cut += (f.band(3450, 3650) - f.cut) / f.hissing
 	}
@@ -157,6 +166,50 @@ func (f *finder) judge(ch *Channel) {
 		ch.HighHz = narrowHighHz
 	}
 }
+
+// judgeTone looks whether the block is one or two tones and nothing else, the
+// same as in the block before: ringing, busy, dialled digits, a fax. A voice
+// has more lines than two, they glide, and its lowest is below those of the
+// network.
+func (f *finder) judgeTone() {
+	var all float32
+	for _, p := range f.power {
+		all += p
+	}
+	first, one := f.line(-1)
+	second, other := first, float32(0)
+	if one < all*toneShare {
+		second, other = f.line(first)
+	}
+	at := [2]int{min(first, second), max(first, second)}
+	lines := one + other
+	steady := max(at[0]-f.peaks[0], f.peaks[0]-at[0], at[1]-f.peaks[1], f.peaks[1]-at[1]) <= 1 &&
+		lines < f.lines*toneSteady && f.lines < lines*toneSteady
+	f.tones++
+	if !steady || all < finderLeast || lines < all*toneShare || float32(at[0])*f.binHz < toneLowestHz {
+		f.tones = 0
+	}
+	f.peaks, f.lines = at, lines
+}
+
+// line is the bin of the strongest line but that at besides, and its power.
+func (f *finder) line(besides int) (best int, power float32) {
+	apart := func(k int) bool { return besides < 0 || k < besides-toneReach || k > besides+toneReach }
+	for k, p := range f.power {
+		if p > f.power[best] && apart(k) || !apart(best) {
+			best = k
+		}
+	}
+	for k := max(0, best-toneReach); k <= min(best+toneReach, len(f.power)-1); k++ {
+		if apart(k) {
+			power += f.power[k]
+		}
+	}
+	return best, power
+}
+
+// tone reports whether tones are heard, and no speech.
+func (f *finder) tone() bool { return f.tones >= toneBlocks }
 
 // judgeUpper looks whether audio that could carry more than 4 kHz does. A
 // click fills one block, a fricative at least two. all is the block's power in

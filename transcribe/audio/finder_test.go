@@ -17,8 +17,8 @@ func say(n, rateHz int, lowHz, highHz float64) []int16 {
 			*to = append(*to, partial{2 * math.Pi * hz / float64(rateHz), size, float64(len(*to) * len(*to))})
 		}
 	}
-	for k := 1.0; k < 60; k++ { // a voice of 120 Hz, falling by 6 dB an octave from 500 Hz on
-		add(&vowel, 120*k, min(1, 4/k))
+	for k := 1.0; k < 60; k++ { // a voice of 127 Hz, falling by 6 dB an octave from 500 Hz on
+		add(&vowel, 127*k, min(1, 4/k))
 	}
 	for hz := 2400.0; hz < 7800; hz += 37 {
 		add(&hiss, hz, 0.15)
@@ -117,7 +117,7 @@ func TestFrontEndMeasuresTheNoise(t *testing.T) {
 		for i := range pcm { // evenly spread noise has an rms of its size over √3
 			pcm[i] += int16(math.Round(float64(noise.noise()) * math.Sqrt(3) * 32768 * math.Pow(10, want/20)))
 		}
-		pause := make([]int16, 8000)
+		pause := make([]int16, 3*8000)
 		for i := range pause {
 			pause[i] = int16(math.Round(float64(noise.noise()) * math.Sqrt(3) * 32768 * math.Pow(10, want/20)))
 		}

@@ -192,6 +192,9 @@ func (e *FrontEnd) fill() {
 	e.filled = e.filled[:0]
 	for rest := e.resampled; len(rest) > 0; {
 		ch := e.channel
+		if e.find.tone() {
+			ch.LowHz, ch.HighHz = 0, wideHighHz // what is no speech must not be made into it
+		}
 		n, _ := e.find.hear(rest, &e.channel)
 		switch {
 		case e.extend != nil:

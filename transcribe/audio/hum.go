@@ -21,9 +21,11 @@ type hum struct {
 	left           float32 // power of what is not hum, over some 10 ms
 	pace, leftPace float32 // a sample
 
-	step   int       // samples of which one of the series is the mean
-	sum    float32   // of them so far
-	n      int       // how many
+	step   int       // samples for one of the series
+	share  float32   // weight of a sample, at most, by step
+	sum    float32   // of the next of the series so far
+	next   float32   // of the one after
+	n      int       // samples since the last
 	series []float32 // as far as the window has come
 	window []float32
 	size   [2]float32 // power of the lines of 50 and 60 Hz in the window before
@@ -58,7 +60,8 @@ const (
 func newHum(rateHz int) *hum {
 	h := &hum{
 		rateHz: rateHz, step: rateHz / humSeriesHz,
-		pace: float32(2 * math.Pi * humNotchHz / float64(rateHz)), leftPace: 100 / float32(rateHz),
+		share: 1 / float32(rateHz/humSeriesHz*(rateHz/humSeriesHz)),
+		pace:  float32(2 * math.Pi * humNotchHz / float64(rateHz)), leftPace: 100 / float32(rateHz),
 	}
 	n := int(humWindow * float64(rateHz) / float64(h.step))
 	h.series = make([]float32, 0, n)
@@ -71,7 +74,7 @@ func newHum(rateHz int) *hum {
 
 // begin starts a stretch; hum that was heard before it goes on.
 func (h *hum) begin() {
-	h.series, h.sum, h.n = h.series[:0], 0, 0
+	h.series, h.sum, h.next, h.n = h.series[:0], 0, 0, 0
 }
 
 // apply takes the hum out of x.
@@ -80,10 +83,15 @@ func (h *hum) apply(x []float32) {
 		if h.mainsHz > 0 {
 			x[i] = h.cancel(v)
 		}
-		h.sum += v
-		if h.n++; h.n == h.step {
-			h.series = append(h.series, h.sum/float32(h.step))
-			h.sum, h.n = 0, 0
+		// A triangle over two steps: of a tone of 2,100 Hz nothing is left
+		// that could be taken for one of 100.
+		h.n++
+		rest := v * float32(h.step-h.n) * h.share
+		h.sum += rest
+		h.next += v*h.share*float32(h.step) - rest
+		if h.n == h.step {
+			h.series = append(h.series, h.sum)
+			h.sum, h.next, h.n = h.next, 0, 0
 			if len(h.series) == len(h.window) {
 				h.look()
 				h.series = h.series[:0]
