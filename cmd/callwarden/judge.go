@@ -71,7 +71,9 @@ var (
 )
 
 func (l *listener) Observe(seg transcribe.Segment) []detectors.Finding {
-	l.talk.Observe(seg)
+	if seg.Heard == transcribe.Openly { // what a closed list hears of ordinary talk is mostly wrong
+		l.talk.Observe(seg)
+	}
 	return l.Detector.Observe(seg)
 }
 
