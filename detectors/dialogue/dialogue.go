@@ -76,6 +76,7 @@ type Detector struct {
 	known   []string    // tactics of which there were
 	lately  []placed    // tactics confirmed lately, to know them on the other leg
 	ticket  ticket
+	cards   ownCard
 	keys    int // keypad digits so far
 
 	screened screened
@@ -319,6 +320,7 @@ func (d *Detector) final(seg transcribe.Segment, l *leg) {
 		d.turn, d.speaker = d.turnOf(seg.Leg), seg.Leg
 		d.forget(seg.End)
 		d.ticket.hear(seg.Leg, d.fresh())
+		d.cards.hear(seg.Leg, d.fresh())
 		if playsFraud(d.fresh()) {
 			for i := range d.legs {
 				d.legs[i].telling, d.legs[i].until = "lesson", seg.End+lessonTime

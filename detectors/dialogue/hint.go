@@ -332,6 +332,9 @@ func (d *Detector) hintPoints(tactic string, first, last *mark, since time.Durat
 			return plain
 		}
 	case "gift_card_readback":
+		if d.cards.owner[reader] {
+			return 0
+		}
 		// Who sells cards or helps with one is told of it by the customer.
 		for i := range d.hints {
 			if h := &d.hints[i]; h.cues&cardOfValue != 0 && h.at <= first.at {

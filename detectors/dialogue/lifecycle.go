@@ -86,7 +86,10 @@ func (d *Detector) accept(key id, f detectors.Finding, p *phrase.Pattern, turn i
 	}
 	d.lately = append(d.lately, placed{f.Tactic, f.Leg, span{f.Start, f.End}})
 	d.memory = append(d.memory, heard{p, f.Leg, f.End, turn, false})
-	if isAsk(f) {
+	if isAsk(f, p) {
+		if f.Tactic == "gift_card_request" {
+			d.cards.asked[f.Leg] = true
+		}
 		d.marks = insert(d.marks, askMark(f, turn))
 		d.asked = true
 	}

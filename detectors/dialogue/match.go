@@ -116,6 +116,9 @@ func (d *Detector) choose(side audio.Leg, l *leg, c *cluster, turn int, provisio
 		if m.Muted == "" && side != audio.Unknown && l.telling != "" && at.start < l.until && m.Pattern.Stage != detectors.Protective {
 			m.Muted = l.telling
 		}
+		if m.Muted == "" && d.cards.covers(side, m.Pattern) {
+			m.Muted = cardGuard
+		}
 		is := d.conditions(m.Pattern, side, at, turn, provisional)
 		if is == never || is < v {
 			continue

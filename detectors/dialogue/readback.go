@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/callwarden/callwarden/detectors"
+	"github.com/callwarden/callwarden/detectors/phrase"
 	"github.com/callwarden/callwarden/detectors/spoken"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
@@ -45,14 +46,21 @@ const answerPack = "dialogue@1"
 
 // armPoints is the least an ask must weigh for an answer to it to count: "we
 // sent you a code" alone asks for nothing.
-const armPoints = 2
+const (
+	armPoints  = 2
+	armSession = 3 // to read out the number of a session
+)
 
-func isAsk(f detectors.Finding) bool {
+// isAsk reports whether f, which p tells, is an ask that is answered by digits.
+func isAsk(f detectors.Finding, p *phrase.Pattern) bool {
 	if (f.Weight < armPoints && !onTicket(f)) || f.Stage == detectors.Comply {
 		return false
 	}
 	switch f.Tactic {
-	case "otp_request", "remote_access_request", "gift_card_request", "credential_request":
+	case "remote_access_request":
+		// Steps on a screen are told by many who want no number from it.
+		return p == nil || p.Points >= armSession
+	case "otp_request", "gift_card_request", "credential_request":
 		return true
 	}
 	return false
@@ -300,7 +308,7 @@ func (d *Detector) trialHits(seg transcribe.Segment) []hit {
 	}
 	d.trial = append(d.trial[:0], d.marks...)
 	for i := range d.open {
-		if o := &d.open[i]; isAsk(o.finding) {
+		if o := &d.open[i]; isAsk(o.finding, o.pattern) {
 			d.trial = insert(d.trial, askMark(o.finding, d.turn))
 		}
 	}

@@ -44,6 +44,10 @@ func (t *ticket) hear(side audio.Leg, tokens []string) {
 		t.claimed = false
 		t.opened = agrees(tokens)
 	}
+	if sparesYou(tokens) {
+		t.opened = true
+		return
+	}
 	switch whose(tokens) {
 	case mine:
 		t.opened = true
@@ -89,7 +93,13 @@ const (
 func whose(tokens []string) owner {
 	for i, t := range tokens {
 		switch t {
-		case "ticket", "tickets", "incident":
+		case "ticket", "tickets", "incident", "complaint":
+		case "booked":
+			// "You booked the one o'clock with me."
+			if before(tokens, i, 2, "you", "you've", "you'd") && before(tokens, min(len(tokens), i+7), 6, "slot", "training", "session", "appointment", "o'clock", "call", "visit") {
+				return yours
+			}
+			continue
 		case "request":
 			if p := at(tokens, i-1); p != "support" && p != "service" && p != "help" {
 				continue
@@ -128,6 +138,37 @@ func whose(tokens []string) owner {
 		}
 	}
 	return nobody
+}
+
+// sparesYou reports whether a helper asks not to be shown what does not concern
+// him, "close your bank first", or tells how to be thrown out. A fraudster wants
+// to see the bank, and to stay.
+func sparesYou(tokens []string) bool {
+	for i, t := range tokens {
+		switch t {
+		case "close", "shut":
+			if before(tokens, i, 1, "don't", "not", "never") {
+				continue
+			}
+			for _, u := range tokens[i+1 : min(len(tokens), i+5)] {
+				switch u {
+				case "account", "accounts":
+				case "bank", "banking", "payroll", "salary", "private", "personal", "confidential":
+					return true
+				}
+			}
+		case "red":
+			if next := at(tokens, i+1); (next == "x" || next == "cross") && before(tokens, i, 9, "kill", "stop", "end", "cut", "throw") {
+				return true
+			}
+		case "accept", "allow", "yes":
+			// "Only accept if it says Wayne."
+			if before(tokens, i, 2, "only") && at(tokens, i+1) == "if" && before(tokens, min(len(tokens), i+7), 5, "says", "name", "shows") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // callsAbout reports whether somebody calls about the ticket at i: "calling
