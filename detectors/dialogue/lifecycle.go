@@ -84,6 +84,9 @@ func (d *Detector) accept(key id, f detectors.Finding, p *phrase.Pattern, turn i
 		d.memory = append(d.memory, heard{p, f.Leg, f.End, turn, false})
 		return
 	}
+	if f.Stage == detectors.Lure && f.Tactic != "impersonation" && f.Weight > 1 {
+		d.ticket.lured[f.Leg] = true
+	}
 	d.lately = append(d.lately, placed{f.Tactic, f.Leg, span{f.Start, f.End}})
 	d.memory = append(d.memory, heard{p, f.Leg, f.End, turn, false})
 	if isAsk(f, p) {

@@ -29,14 +29,20 @@ type ticket struct {
 	claimed bool // by a helper, not answered yet
 	by      audio.Leg
 	family  [3]bool // the leg called the other by a name that only family uses
+	consent [3]bool // the leg asked whether its help is wanted
+	lured   [3]bool // the leg told a fraud's story
 }
 
 // covers reports whether what a side asks of the other, or does for it, is help
 // that was wanted.
-func (t *ticket) covers(asker audio.Leg) bool { return t.opened || t.family[asker] }
+func (t *ticket) covers(asker audio.Leg) bool {
+	return t.opened || t.family[asker] || t.family[asker.Other()] ||
+		(t.consent[asker] && !t.lured[asker]) || (t.consent[asker.Other()] && !t.lured[asker.Other()])
+}
 
 func (t *ticket) hear(side audio.Leg, tokens []string) {
 	t.family[side] = t.family[side] || callsFamily(tokens)
+	t.consent[side] = t.consent[side] || asksConsent(tokens)
 	if t.opened {
 		return
 	}
@@ -54,6 +60,30 @@ func (t *ticket) hear(side audio.Leg, tokens []string) {
 	case yours:
 		t.claimed, t.by = true, side
 	}
+}
+
+// asksConsent reports whether a helper asks whether he may, as in "are you okay
+// with me taking a look". Fraudsters give orders.
+func asksConsent(tokens []string) bool {
+	for i, t := range tokens {
+		next := at(tokens, i+1)
+		switch t {
+		case "okay", "ok", "happy", "comfortable", "fine", "alright":
+			if (next == "with" || next == "if" || next == "for") && before(tokens, i, 2, "you", "you're", "that's", "it's", "it") ||
+				before(tokens, i, 2, "you're", "that's", "it's") && before(tokens, i, 3, "if") {
+				return true
+			}
+		case "mind":
+			if next == "if" && at(tokens, i+2) == "i" {
+				return true
+			}
+		case "only":
+			if (next == "view" || next == "look") && before(tokens, i, 3, "i", "i'll") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // callsFamily reports whether tokens address somebody as only family does.
@@ -94,14 +124,32 @@ func whose(tokens []string) owner {
 	for i, t := range tokens {
 		switch t {
 		case "ticket", "tickets", "incident", "complaint":
-		case "booked":
+		case "case":
+			if !slices.ContainsFunc(tokens[max(0, i-3):i], opens) {
+				continue
+			}
+		case "it":
+			// "I logged it this morning."
+			if p := at(tokens, i-1); p == "raised" || p == "logged" {
+				if before(tokens, i-1, 2, "i", "i've", "we", "we've") {
+					return mine
+				}
+				if before(tokens, i-1, 2, "you", "you've", "you'd") {
+					return yours
+				}
+			}
+			continue
+		case "booked", "scheduled":
 			// "You booked the one o'clock with me."
-			if before(tokens, i, 2, "you", "you've", "you'd") && before(tokens, min(len(tokens), i+7), 6, "slot", "training", "session", "appointment", "o'clock", "call", "visit") {
+			if before(tokens, i, 2, "you", "you've", "you'd") && before(tokens, min(len(tokens), i+7), 6, "slot", "training", "session", "appointment", "o'clock", "call", "visit") ||
+				before(tokens, i-1, 3, "call", "slot", "session", "appointment", "visit") && before(tokens, i, 1, "you", "you've", "you'd") {
 				return yours
 			}
 			continue
 		case "request":
-			if p := at(tokens, i-1); p != "support" && p != "service" && p != "help" {
+			if p := at(tokens, i-1); p == "your" && at(tokens, i+1) == "about" {
+				return yours
+			} else if p != "support" && p != "service" && p != "help" {
 				continue
 			}
 		case "bought", "purchased":
@@ -114,9 +162,12 @@ func whose(tokens []string) owner {
 				}
 			}
 			continue
-		case "called", "rang", "phoned", "emailed", "call", "ring", "put", "wrote", "asked", "reported":
+		case "called", "rang", "phoned", "emailed", "call", "ring", "put", "wrote", "asked", "reported", "brought":
 			if who := calledAbout(tokens, i); who != nobody {
 				return who
+			}
+			if t == "called" && at(tokens, i+1) == "in" && before(tokens, i, 2, "you", "guys") {
+				return yours
 			}
 			continue
 		default:
