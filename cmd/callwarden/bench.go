@@ -61,7 +61,7 @@ among them. Other work on the machine makes the figures worse.`,
 	f.Lookup("listen").DefValue = "screen,full"
 	_ = f.Set("listen", "screen,full")
 	f.StringVar(&b.audio, "audio", "", "folder of stereo WAV files to play, left the caller; those whose name begins with fraud are frauds")
-	f.Float64Var(&b.speech, "speech", 0.45, "share of each leg's time in which somebody speaks, at most")
+	f.Float64Var(&b.speech, "speech", 0.45, "share of each leg's time in which somebody speaks: pauses are shortened or added")
 	f.Float64Var(&b.cfg.FraudShare, "frauds", 0.05, "share of the calls that are frauds")
 	f.IntVar(&b.cfg.Calls, "calls", 0, "calls at once (default: more and more)")
 	f.IntVar(&b.cfg.First, "first", 4, "calls at once to begin with")
@@ -91,7 +91,7 @@ func (b *benchmark) run(ctx context.Context) (err error) {
 	if b.cfg.Recordings, err = b.recordings(); err != nil {
 		return err
 	}
-	load.Thin(b.cfg.Recordings, b.speech)
+	load.Fit(b.cfg.Recordings, b.speech)
 	if err := b.cfg.Validate(); err != nil {
 		return usagef("%w", err)
 	}
@@ -163,9 +163,9 @@ func (b *benchmark) conclude(r *load.Results) error {
 func printBench(out io.Writer, r *load.Results) {
 	fmt.Fprintf(out, "%s %s on %d cores; %.0f %% speech a leg, %.0f %% of the calls frauds\n\n", r.Backend, r.Model, r.Cores, 100*r.SpeechShare, 100*r.FraudShare)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "WAY\tCALLS HELD\tA CORE\tLEGS A CORE\tCPU s A CALL MIN\tMB A CALL\tLAG p50\tp95\tTO EVENT p50\tp95\tTO ALERT p50\tTIMES BARE\tBY CPU\t")
+	fmt.Fprintln(w, "WAY\tCALLS HELD\tA CORE\tLEGS A CORE\tCPU s A CALL MIN\tA SPOKEN s\tMB A CALL\tLAG p50\tp95\tTO EVENT p50\tp95\tTO ALERT p50\tTIMES BARE\tBY CPU\t")
 	if r.Bare != nil {
-		fmt.Fprintf(w, "bare\t-\t%.1f\t%.1f\t%.2f\t\t\t\t\t\t\t1\t1\t\n", r.Bare.CallsPerCore, 2*r.Bare.CallsPerCore, r.Bare.CPUPerCallMinute)
+		fmt.Fprintf(w, "bare\t-\t%.1f\t%.1f\t%.2f\t\t\t\t\t\t\t\t1\t1\t\n", r.Bare.CallsPerCore, 2*r.Bare.CallsPerCore, r.Bare.CPUPerCallMinute)
 	}
 	for _, way := range r.Ways {
 		s := way.Held
@@ -173,8 +173,8 @@ func printBench(out io.Writer, r *load.Results) {
 			fmt.Fprintf(w, "%s\tnone\t\t\t\t\t\t\t\t\t\t\t\t\n", way.Listen)
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%d\t%.1f\t%.1f\t%.2f\t%.1f\t%.0f ms\t%.0f ms\t%s\t%s\t%s\t%s\t%s\t\n", way.Listen, way.Calls, way.CallsPerCore, way.LegsPerCore,
-			way.CPUPerCallMinute, way.MemoryPerCallMB, s.LagP50MS, s.LagP95MS,
+		fmt.Fprintf(w, "%s\t%d\t%.1f\t%.1f\t%.2f\t%.4f\t%.1f\t%.0f ms\t%.0f ms\t%s\t%s\t%s\t%s\t%s\t\n", way.Listen, way.Calls, way.CallsPerCore, way.LegsPerCore,
+			way.CPUPerCallMinute, way.CPUPerSpoken, way.MemoryPerCallMB, s.LagP50MS, s.LagP95MS,
 			benchMS(s.Delay, func(p *load.Percentile) float64 { return p.P50 }), benchMS(s.Delay, func(p *load.Percentile) float64 { return p.P95 }),
 			benchMS(s.TimeToAlert, func(p *load.Percentile) float64 { return p.P50 }), benchTimes(way.TimesBare), benchTimes(way.CPUTimesBare))
 	}

@@ -62,13 +62,17 @@ func run(ctx context.Context, args []string) error {
 	cfg := audio.DefaultGateConfig()
 	flags.DurationVar(&cfg.PreRoll, "pre-roll", cfg.PreRoll, "audio before speech that is let through")
 	flags.DurationVar(&cfg.HangOver, "hang-over", cfg.HangOver, "how long the gate stays open after speech")
+	vad := silero.DefaultConfig()
+	begin := flags.Float64("begin", float64(vad.Begin), "probability from which on Silero's speech begins")
+	last := flags.Float64("last", float64(vad.Last), "probability down to which it lasts")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	ways, closeVoices, err := gatings()
+	vad.Begin, vad.Last = float32(*begin), float32(*last)
+	ways, closeVoices, err := gatings(vad)
 	if err != nil {
 		return err
 	}
@@ -89,13 +93,12 @@ func run(ctx context.Context, args []string) error {
 	return showSpeech(ctx, os.Stdout, engine, cfg, ways, strings.Split(*sets, ","), legs)
 }
 
-func gatings() (ways []gating, closeAll func(), err error) {
+func gatings(cfg silero.Config) (ways []gating, closeAll func(), err error) {
 	dir, err := models.DataDir("")
 	if err != nil {
 		return nil, nil, err
 	}
 	store := models.Open(dir)
-	cfg := silero.DefaultConfig()
 	if cfg.Library, err = store.Path(models.VoiceLibrary); err != nil {
 		return nil, nil, err
 	}

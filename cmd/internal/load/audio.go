@@ -101,12 +101,10 @@ func read(name string) (*Recording, error) {
 func Speech(rs []*Recording) float64 {
 	var speech, all float64
 	for _, r := range rs {
-		for _, pcm := range r.Legs {
-			v := audio.NewLoudVoice()
-			n := v.Start(r.RateHz)
-			for at := 0; at+n <= len(pcm); at += n {
-				all++
-				if v.Speech(pcm[at : at+n]) {
+		for _, leg := range r.speech() {
+			all += float64(len(leg))
+			for _, speaks := range leg {
+				if speaks {
 					speech++
 				}
 			}
@@ -115,12 +113,26 @@ func Speech(rs []*Recording) float64 {
 	return speech / max(1, all)
 }
 
-// Thin appends the noise of a quiet line to each recording, so that the share
-// of speech is at most share.
-func Thin(rs []*Recording, share float64) {
+// speech tells of each 10 ms of each leg whether somebody speaks.
+func (r *Recording) speech() (out [2][]bool) {
+	for i, pcm := range r.Legs {
+		v := audio.NewLoudVoice()
+		n := v.Start(r.RateHz)
+		for at := 0; at+n <= len(pcm); at += n {
+			out[i] = append(out[i], v.Speech(pcm[at:at+n]))
+		}
+	}
+	return out
+}
+
+// Fit brings the share of speech of each recording to share: it appends the
+// noise of a quiet line, or shortens the pauses in which neither side speaks,
+// as far as there are any.
+func Fit(rs []*Recording, share float64) {
 	for _, r := range rs {
 		have := Speech([]*Recording{r})
-		if have <= share {
+		if have < share {
+			r.tighten(1 - have/share)
 			continue
 		}
 		n := int(float64(len(r.Legs[0])) * (have/share - 1))
@@ -130,6 +142,43 @@ func Thin(rs []*Recording, share float64) {
 				r.Legs[i] = append(r.Legs[i], int16(3*random.NormFloat64()))
 			}
 		}
+	}
+}
+
+const (
+	leastPause = 15 // windows of 10 ms that are left of a pause at either end
+	windowsIn  = 100
+)
+
+// tighten takes a share of the time out, in pauses, the same part of each.
+func (r *Recording) tighten(share float64) {
+	speech := r.speech()
+	type span struct{ from, to int } // windows that can be spared
+	var spare []span
+	var sum int
+	quiet := 0 // windows in a row
+	for i := 0; i <= len(speech[0]); i++ {
+		if i < len(speech[0]) && !speech[0][i] && !speech[1][i] {
+			quiet++
+			continue
+		}
+		if s := (span{i - quiet + leastPause, i - leastPause}); s.from < s.to {
+			spare = append(spare, s)
+			sum += s.to - s.from
+		}
+		quiet = 0
+	}
+	part := min(1, share*float64(len(speech[0]))/float64(max(1, sum)))
+	window := r.RateHz / windowsIn
+	for k := range r.Legs {
+		var kept []int16
+		at := 0
+		for _, s := range spare {
+			from := s.from + int(float64(s.to-s.from)*(1-part))
+			kept = append(kept, r.Legs[k][at:from*window]...)
+			at = s.to * window
+		}
+		r.Legs[k] = append(kept, r.Legs[k][at:]...)
 	}
 }
 

@@ -47,9 +47,16 @@ func TestOurOwnRecordingsAreCalls(t *testing.T) {
 	if got := Speech(rs); got < 0.35 || got > 0.5 {
 		t.Errorf("%.0f %% of the legs' time is speech", 100*got)
 	}
-	Thin(rs, 0.2)
-	if got := Speech(rs); got < 0.18 || got > 0.21 {
-		t.Errorf("thinned to %.0f %%, want 20", 100*got)
+	for _, share := range []float64{0.43, 0.2} {
+		Fit(rs, share)
+		if got := Speech(rs); got < share-0.02 || got > share+0.02 {
+			t.Errorf("%.1f %% is speech, want %.0f", 100*got, 100*share)
+		}
+		for _, r := range rs {
+			if len(r.Legs[0]) != len(r.Legs[1]) {
+				t.Errorf("%s: legs of %d and %d samples", r.Name, len(r.Legs[0]), len(r.Legs[1]))
+			}
+		}
 	}
 }
 

@@ -108,12 +108,17 @@ func charts(r *Results) []chart {
 				k.X, k.Y = px(x(float64(s.Calls))+6), px(y(v)-6)
 			}
 			k.Points = strings.Join(points, " ")
-			c.Curves = append(c.Curves, k)
+			if len(k.Dots) > 0 {
+				c.Curves = append(c.Curves, k)
+			}
 		}
-		for _, v := range steps(mostX) {
+		if len(c.Curves) == 0 {
+			continue
+		}
+		for _, v := range steps(mostX, 1) {
 			c.XTicks = append(c.XTicks, mark{px(x(v)), strconv.FormatFloat(v, 'g', 4, 64)})
 		}
-		for _, v := range steps(mostY) {
+		for _, v := range steps(mostY, 0) {
 			c.YTicks = append(c.YTicks, mark{px(y(v)), strconv.FormatFloat(v, 'g', 4, 64)})
 		}
 		if f.limit > 0 {
@@ -135,8 +140,8 @@ func byCalls(steps []*Step) []*Step {
 	return sorted
 }
 
-// steps are round values from 0 to most, about five.
-func steps(most float64) (out []float64) {
+// steps are round values from 0 to most, about five, at least least apart.
+func steps(most, least float64) (out []float64) {
 	size := math.Pow(10, math.Floor(math.Log10(most/4)))
 	for _, by := range []float64{5, 2} {
 		if most/(size*by) >= 4 {
@@ -144,6 +149,7 @@ func steps(most float64) (out []float64) {
 			break
 		}
 	}
+	size = max(size, least)
 	for i := 0; float64(i)*size <= most*1.0001; i++ {
 		out = append(out, float64(i)*size)
 	}

@@ -40,6 +40,9 @@ type Way struct {
 	CallsPerCore     float64 `json:"calls_per_core"`
 	LegsPerCore      float64 `json:"legs_per_core"`
 	CPUPerCallMinute float64 `json:"cpu_s_per_call_minute"`
+	// CPUPerSpoken is the same per second in which somebody spoke: the forward
+	// pass of the acoustic model alone is about 0.015.
+	CPUPerSpoken float64 `json:"cpu_s_per_spoken_s"`
 	// CPUCallsPerCore is how many calls would take the whole of a core.
 	CPUCallsPerCore float64 `json:"cpu_calls_per_core"`
 	MemoryPerCallMB float64 `json:"memory_per_call_mb"`
@@ -118,6 +121,7 @@ func (r *Results) add(w *Way) {
 	r.Ways = append(r.Ways, w)
 	w.CallsPerCore = round(float64(w.Calls)/float64(r.Cores), 2)
 	w.LegsPerCore = 2 * w.CallsPerCore
+	w.CPUPerSpoken = round(w.CPUPerCallMinute/(60*2*max(r.SpeechShare, 1e-3)), 4)
 	if r.Bare == nil || w.Held == nil {
 		return
 	}
