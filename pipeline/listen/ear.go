@@ -30,6 +30,9 @@ type ear struct {
 	heard transcribe.Heard
 	// utterances counts those of the leg over all its ears.
 	utterances *atomic.Int32
+	// from is the first chunk of the ring that came after the ear was opened:
+	// those before it are caught up on.
+	from int
 
 	sess transcribe.Session // nil before the first frame and while deaf
 	end  time.Duration      // media time that the session has heard

@@ -68,11 +68,9 @@ type leg struct {
 	expected time.Duration // until when digits are expected
 
 	// The transcriber's.
-	opened   int // chunk that open hears next
-	catching struct {
-		begin, end int // the chunks that were there when the leg was woken
-		woken      time.Time
-	}
+	opened int // chunk that open hears next
+	began  int // chunk that it began with
+	woken  time.Time
 	copied chunk
 
 	utterances atomic.Int32
@@ -208,7 +206,6 @@ func (g *leg) push(frames []audio.Frame, arrived time.Time) {
 
 // mark sets a mark behind the speech in the ring.
 func (g *leg) mark(m mark, at time.Duration, arrived time.Time) {
-	g.push(nil, arrived)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ring.push(chunk{Frame: audio.Frame{Leg: g.leg, Start: at, Rate: g.call.l.engine.Info().RateHz}, mark: m, due: arrived})
@@ -257,7 +254,7 @@ func (g *leg) follow(ctx context.Context, e *ear, at *int) ([]transcribe.Segment
 			return all, last
 		}
 		*at = next
-		segs, err := e.take(ctx, g.call.job(g.scratch.due, true), g.scratch)
+		segs, err := e.take(ctx, g.call.job(g.scratch.due, next > e.from), g.scratch)
 		all = append(all, segs...)
 		if ctx.Err() != nil {
 			return all, err
@@ -274,6 +271,7 @@ func (g *leg) readBack(ctx context.Context, now time.Duration) ([]transcribe.Seg
 	if g.digits == nil && asked >= 0 {
 		g.answered = g.ring.since(asked)
 		g.digits = g.call.l.newEar(transcribe.Options{Call: g.call.id, Leg: g.leg, Phrases: g.call.digits}, transcribe.AsNumbers, &g.utterances)
+		g.digits.from = g.ring.next()
 	}
 	g.mu.Unlock()
 	if g.digits == nil {
@@ -347,7 +345,8 @@ func (g *leg) wake(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.opened = max(g.opened, g.ring.first)
-	g.catching.begin, g.catching.end, g.catching.woken = g.opened, g.ring.next(), now
+	g.open.from = g.ring.next()
+	g.began, g.woken = g.opened, now
 }
 
 // sleep ends transcribing.
@@ -368,11 +367,11 @@ func (g *leg) transcribe(ctx context.Context) ([]transcribe.Segment, error) {
 	}
 	g.opened = next
 	j := g.call.job(g.copied.due, true)
-	if n < g.catching.end && !j.due.IsZero() {
+	if n < g.open.from && !j.due.IsZero() {
 		// What is caught up on must not hold up what is being said: it takes
 		// its turns at the pace below.
-		done := time.Duration(next-g.catching.begin) * gather
-		j.due, j.timely = g.catching.woken.Add(done/catchUpSpeed), false
+		done := time.Duration(next-g.began) * gather
+		j.due, j.timely = g.woken.Add(done/catchUpSpeed), false
 	}
 	return g.open.take(ctx, j, g.copied)
 }
