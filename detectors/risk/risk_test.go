@@ -307,3 +307,48 @@ func BenchmarkObserve(b *testing.B) {
 		m.Observe(f, time.Minute)
 	}
 }
+
+// What a call is like as a whole weighs beside what was found in it, and is
+// explained among the contributions.
+func TestOpinionRaisesAndLowersButNeverDecidesAlone(t *testing.T) {
+	const asks, known = 4, 400
+	cfg := DefaultConfig()
+	for name, tt := range map[string]struct {
+		found, odds float64
+		want        Level
+	}{
+		"an ask alone":                      {asks, 2, Notice},
+		"an ask in a fraud's talk":          {asks, 5, Warning},
+		"nothing in a fraud's talk":         {0, 9, Notice},
+		"a plain ask in honest talk":        {7, -2, Notice},
+		"an honest call is still a notice":  {1, -9, Notice},
+		"silence":                           {0, -9, None},
+		"any number of asks in honest talk": {40, -9, Notice},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var signs []Sign
+			for i, left := 0, tt.found; left > 0; i, left = i+1, left-10 {
+				tactic := []string{"otp_request", "gift_card_readback", "otp_readback", "credential_request"}[i]
+				signs = append(signs, NewSign(sign(tactic, tactic, min(left, 10)), 0))
+			}
+			o := detectors.Opinion{LogOdds: tt.odds, Known: known, For: [detectors.OpinionWords]string{"read me"}}
+			got := Assess(cfg, signs, o, 0)
+			if got.Level != tt.want {
+				t.Errorf("%s at %.2f, want %s: %+v", got.Level, got.Score, tt.want, got.Contributions)
+			}
+			sum := 0.0
+			for _, c := range got.Contributions {
+				sum += c.Points
+			}
+			if math.Abs(sum-got.Score) > 1e-9 {
+				t.Errorf("contributions sum to %g, score %g", sum, got.Score)
+			}
+		})
+	}
+}
+
+func TestOpinionOfNothingHeardIsNone(t *testing.T) {
+	if got := Assess(DefaultConfig(), nil, detectors.Opinion{LogOdds: -1.5}, 0); got.Score != 0 || len(got.Contributions) != 0 {
+		t.Errorf("%+v", got)
+	}
+}

@@ -29,10 +29,11 @@ func (c Config) lean(o detectors.Opinion, found int) int {
 		// never more than there is.
 		above := max(0, found-hundredths(t.From))
 		return max(points-above, min(0, hundredths(c.Notice)-found))
-	case found < 100:
+	case found < hundredths(c.Notice):
 		return max(0, min(points, hundredths(t.Alone)-found))
 	}
-	return points
+	// What is critical must have been said.
+	return max(0, min(points, hundredths(c.Critical)-1-found))
 }
 
 // Score is the score of findings that sum to found beside an opinion. It is
