@@ -25,6 +25,11 @@ const (
 	widestHz   = 7000 // what carries more is left alone
 	telLowHz   = 300
 	edgeRampHz = 150 // an edge is not a wall: so far inside it may be filled up
+
+	// fillGain is added to the predicted log energies: the net predicts the
+	// mean of logarithms, which is lower than the logarithm of the mean.
+	fillGain = 0.35 // 1.5 dB
+	loudest  = 20.8 // no prediction is believed above full scale
 )
 
 func (e Edges) lacksLow() bool  { return e.LowHz > lowestHz }
@@ -52,45 +57,37 @@ var Default = sync.OnceValue(func() *Net {
 // used by one goroutine at a time.
 type Extender struct {
 	net   *Net
-	tune  Tuning
 	state []float32
 	work  []float32
 	seed  uint32
 
-	n       int             // samples of the newest block so far
-	blocks  [3][hop]float32 // oldest first; the newest is being filled
-	power   Power           // of the frame of the two oldest blocks
-	edges   Edges           // and the channel that it came through
-	tail    [hop]float32    // of the fill of the frame before
-	started int             // blocks so far, up to 2
-	idle    bool            // the frame before was left alone
-	in, out int64
-}
-
-// Tuning is what can be tried on top of a net.
-type Tuning struct {
-	GainDB float64 // added to all that is filled in
-	LowDB  float64 // and to that below 300 Hz
-	Random float64 // 0: all bins as loud as predicted; 1: as uneven as noise
+	n        int             // samples of the newest block so far
+	blocks   [3][hop]float32 // oldest first; the newest is being filled
+	spectrum [Bins]complex64 // of the frame of the two oldest blocks
+	power    Power           // of the same
+	edges    Edges           // and the channel that it came through
+	tail     [hop]float32    // of what is put into the frame before
+	started  int             // blocks so far, up to 2
+	idle     bool            // the frame before was left alone
+	in, out  int64
+	quiet    noise
 }
 
 // LookAhead is how many samples an output sample may wait for.
 const LookAhead = 3 * hop
 
 // New returns an Extender that uses net; see [Default].
-func New(net *Net) *Extender { return NewTuned(net, Tuning{}) }
-
-// NewTuned is New with a tuning, for experiments.
-func NewTuned(net *Net, t Tuning) *Extender {
-	e := &Extender{net: net, tune: t, state: make([]float32, net.hidden), work: make([]float32, 6*net.hidden)}
+func New(net *Net) *Extender {
+	e := &Extender{net: net, state: make([]float32, net.hidden), work: make([]float32, 6*net.hidden)}
 	e.Reset()
 	return e
 }
 
-// Reset starts a new stream.
+// Reset starts a new stretch of the leg's audio, after a gap. What is known of
+// the noise between words holds.
 func (e *Extender) Reset() {
 	clear(e.state)
-	*e = Extender{net: e.net, tune: e.tune, state: e.state, work: e.work, seed: 1, idle: true}
+	*e = Extender{net: e.net, state: e.state, work: e.work, quiet: e.quiet, seed: 1, idle: true}
 }
 
 // Process takes src, which came through a channel of such edges, and appends
@@ -124,6 +121,7 @@ func (e *Extender) Flush(dst []float32) []float32 {
 // block goes on by one block: the newest is complete, the oldest goes out.
 func (e *Extender) block(dst []float32, edges Edges) []float32 {
 	var p Power
+	var spectrum [Bins]complex64
 	var fill [hop]float32
 	if edges.whole() && e.edges.whole() {
 		if !e.idle {
@@ -136,7 +134,7 @@ func (e *Extender) block(dst []float32, edges Edges) []float32 {
 		}
 		var x [Inputs]float32
 		var y [Outputs]float32
-		fft.power(&p, &e.blocks[1], &e.blocks[2])
+		fft.spectrum(&spectrum, &p, &e.blocks[1], &e.blocks[2])
 		Features(&x, &p, edges)
 		e.net.Normalise(&x)
 		e.net.step(&y, e.state, e.work, &x)
@@ -144,6 +142,7 @@ func (e *Extender) block(dst []float32, edges Edges) []float32 {
 		if !e.edges.whole() {
 			e.synthesise(&first, &second, &y)
 		}
+		e.quiet.hear(&p)
 		for i := range fill {
 			fill[i] = e.tail[i] + first[i]
 		}
@@ -158,33 +157,36 @@ func (e *Extender) block(dst []float32, edges Edges) []float32 {
 		e.started++
 	}
 	e.blocks[0], e.blocks[1] = e.blocks[1], e.blocks[2]
-	e.power, e.edges, e.n = p, edges, 0
+	e.spectrum, e.power, e.edges, e.n = spectrum, p, edges, 0
 	return dst
 }
 
-// synthesise makes the fill of the frame before the newest.
+// synthesise makes what is put into the frame before the newest: the bands
+// that the channel lacks, and what takes the noise down in those that it has.
 func (e *Extender) synthesise(first, second *[hop]float32, y *[Outputs]float32) {
 	var s [Bins]complex64
 	var level [Outputs]float32
-	high := math.Exp(e.tune.GainDB / 10 * math.Ln10)
-	low := high * math.Exp(e.tune.LowDB/10*math.Ln10)
 	for i, v := range y {
-		g := high
-		if i < lowBins {
-			g = low
-		}
-		level[i] = float32(math.Exp(float64(min(v, 25))) * g)
+		level[i] = float32(math.Exp(float64(min(v, loudest)) + fillGain))
 	}
+	bottom := 1
 	if e.edges.lacksLow() {
-		top := min(lowBins, int(float64(min(e.edges.LowHz, telLowHz)+30)/binHz))
-		for b := 1; b <= top; b++ {
+		bottom = min(lowBins, int(float64(min(e.edges.LowHz, telLowHz)+30)/binHz))
+		for b := 1; b <= bottom; b++ {
 			s[b] = e.bin(level[b-1], e.power[b])
 		}
 	}
-	bottom := int(float64(e.edges.HighHz-edgeRampHz) / binHz)
-	for b := max(bottom, lowBins+1); b < Bins; b++ {
-		i, way := lowBins+int(bands.below[b]), bands.way[b]
-		s[b] = e.bin(level[i]+(level[i+1]-level[i])*way, e.power[b])
+	top := Bins - 1
+	if e.edges.HighHz < widestHz {
+		top = max(int(float64(e.edges.HighHz-edgeRampHz)/binHz), lowBins+1)
+		for b := top; b < Bins; b++ {
+			i, way := lowBins+int(bands.below[b]), bands.way[b]
+			s[b] = e.bin(level[i]+(level[i+1]-level[i])*way, e.power[b])
+		}
+	}
+	for b := bottom + 1; b < top; b++ {
+		g := e.quiet.gain(b, e.power[b]) - 1
+		s[b] = complex(g*real(e.spectrum[b]), g*imag(e.spectrum[b]))
 	}
 	s[hop] = complex(real(s[hop]), 0)
 	fft.samples(first, second, &s)
@@ -199,10 +201,6 @@ func (e *Extender) bin(want, have float32) complex64 {
 		return 0
 	}
 	a := float32(math.Sqrt(float64((want - have) * window)))
-	if e.tune.Random > 0 {
-		u := (float64(e.seed>>8&0xffff) + 0.5) / 65536
-		a *= float32(math.Pow(-math.Log(u), e.tune.Random/2))
-	}
 	w := fft.phasor[e.seed>>24]
 	return complex(a*real(w), a*imag(w))
 }

@@ -105,8 +105,8 @@ func (f *fourier) transform(z *complexes) {
 	}
 }
 
-// power is the spectrum of the frame that first and second make up.
-func (f *fourier) power(p *Power, first, second *[hop]float32) {
+// spectrum is that of the frame that first and second make up, and its power.
+func (f *fourier) spectrum(s *[Bins]complex64, p *Power, first, second *[hop]float32) {
 	var z complexes
 	for i := range hop / 2 {
 		j, k := f.swap[i]&(hop-1), f.swap[hop/2+i]&(hop-1)
@@ -117,6 +117,7 @@ func (f *fourier) power(p *Power, first, second *[hop]float32) {
 	const norm = 1.0 / hop // the taper's energy
 	dc, top := z.re[0]+z.im[0], z.re[0]-z.im[0]
 	p[0], p[hop] = dc*dc*norm, top*top*norm
+	s[0], s[hop] = complex(dc, 0), complex(top, 0)
 	for k := 1; k <= hop/2; k++ {
 		ar, ai, br, bi := z.re[k], z.im[k], z.re[hop-k], z.im[hop-k]
 		// Even and odd samples' spectra.
@@ -126,6 +127,7 @@ func (f *fourier) power(p *Power, first, second *[hop]float32) {
 		tr, ti := real(w)*or-imag(w)*oi, real(w)*oi+imag(w)*or
 		p[k] = ((er+tr)*(er+tr) + (ei+ti)*(ei+ti)) * norm
 		p[hop-k] = ((er-tr)*(er-tr) + (ei-ti)*(ei-ti)) * norm
+		s[k], s[hop-k] = complex(er+tr, ei+ti), complex(er-tr, ti-ei)
 	}
 }
 
@@ -158,11 +160,12 @@ func (f *fourier) samples(first, second *[hop]float32, s *[Bins]complex64) {
 func Powers(x []float32) []Power {
 	out := make([]Power, 0, len(x)/hop)
 	var before, block [hop]float32
+	var s [Bins]complex64
 	for len(x) >= hop {
 		copy(block[:], x)
 		x = x[hop:]
 		out = append(out, Power{})
-		fft.power(&out[len(out)-1], &before, &block)
+		fft.spectrum(&s, &out[len(out)-1], &before, &block)
 		before = block
 	}
 	return out

@@ -16,7 +16,8 @@ func TestPowerIsThatOfTheFourierSum(t *testing.T) {
 		x[i], x[hop+i] = float64(first[i]), float64(second[i])
 	}
 	var got Power
-	fft.power(&got, &first, &second)
+	var s [Bins]complex64
+	fft.spectrum(&s, &got, &first, &second)
 	for k := range Bins {
 		sum := complex(0, 0)
 		for i, v := range x {
@@ -25,6 +26,9 @@ func TestPowerIsThatOfTheFourierSum(t *testing.T) {
 		want := (real(sum)*real(sum) + imag(sum)*imag(sum)) / hop
 		if math.Abs(want-float64(got[k])) > 1e-4*(1+want) {
 			t.Errorf("bin %d has %v, want %v", k, got[k], want)
+		}
+		if cmplx.Abs(complex128(s[k])-sum) > 1e-4*(1+cmplx.Abs(sum)) {
+			t.Errorf("bin %d is %v, want %v", k, s[k], sum)
 		}
 	}
 }
@@ -58,7 +62,7 @@ func TestNoiseIsPutInAsLoudAsWanted(t *testing.T) {
 	net := NewNet(4) // predicts its bias whatever it hears
 	for i := range net.OutScale {
 		net.OutScale[i] = 1
-		net.OutMean[i] = float32(math.Log(100 * 100))
+		net.OutMean[i] = float32(math.Log(100*100) - fillGain)
 	}
 	e := New(net)
 	out := e.Process(nil, make([]float32, 4*RateHz), Edges{HighHz: 4000})
