@@ -50,7 +50,7 @@ eval-band: models ## word error rates by line and filling of the telephone band,
 train-band: ## the net that puts back what a telephone takes away, trained again
 	cmd/internal/bandtrain/speech.sh out/speech
 	$(GO) run ./cmd/internal/bandtrain --out transcribe/audio/extend/band.net \
-		$(CORPUS)/wideband/an4 out/speech/fr out/speech/it out/speech/ru $(SPEECH)
+		$(CORPUS)/wideband/an4 out/speech/it out/speech/fr out/speech/ru $(SPEECH)
 
 eval-gate: models ## what the voice activity gate lets through, and word error rates with and without it
 	$(GO) run ./cmd/internal/gateeval --corpus $(CORPUS)

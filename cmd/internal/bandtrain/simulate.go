@@ -55,7 +55,7 @@ func drawChannel(r *rand.Rand, noisy float64) channel {
 		c.roomSNR = 3 + 25*r.Float64()
 		c.babble = r.Float64() < 0.5
 	}
-	c.tilt = [2]float64{r.NormFloat64() * 4, r.NormFloat64() * 3}
+	c.tilt = [2]float64{r.NormFloat64() * 3, r.NormFloat64() * 2}
 	c.offset = math.Pow(10, r.NormFloat64()*1.5/20)
 	return c
 }

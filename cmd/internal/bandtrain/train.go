@@ -30,7 +30,7 @@ type trainConfig struct {
 }
 
 func defaultTraining() trainConfig {
-	return trainConfig{Hidden: 40, Passes: 6, Rate: 3e-3, Batch: 8, Variants: 2, Noisy: 0.5, Seed: 1}
+	return trainConfig{Hidden: 40, Passes: 5, Rate: 3e-3, Batch: 8, Variants: 1, Noisy: 0.4, Seed: 1}
 }
 
 // train makes a net of streams. The same streams and configuration give the
