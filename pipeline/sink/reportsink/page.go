@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/callwarden/callwarden/detectors/risk"
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
 )
 
@@ -217,6 +218,9 @@ func newSteps(f *facts, byID map[string]*finding) []*levelStep {
 			row := contribution{
 				Finding: byID[c.GetFindingId()], Label: t.label, Class: "k-" + t.family,
 				Points: points(c.GetPoints()), Why: c.GetWhy(), Share: "width:0%",
+			}
+			if c.GetFindingId() == risk.TalkID {
+				row.Label, row.Class = "the talk as a whole", "k-other"
 			}
 			if largest > 0 {
 				row.Share = style("width", 100*max(c.GetPoints(), 0)/largest)

@@ -766,7 +766,8 @@ func (x *RiskFinding) GetLevel() Level {
 	return Level_LEVEL_UNSPECIFIED
 }
 
-// Contribution is one finding's share of a score.
+// Contribution is one finding's share of a score, or that of the talk as a
+// whole: then finding_id is "talk" and tactic is empty.
 type Contribution struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	FindingId     string                 `protobuf:"bytes,1,opt,name=finding_id,json=findingId,proto3" json:"finding_id,omitempty"`
