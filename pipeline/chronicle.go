@@ -174,6 +174,9 @@ func (c *chronicle) judge(ctx context.Context, h heard) {
 		c.status(ctx, reason)
 	}
 	for _, seg := range h.segments {
+		if seg.Heard == transcribe.AsNumbers {
+			seg = asDigits(seg)
+		}
 		found := c.detector.Observe(seg)
 		// What is heard against a closed list is a rough transcript at best:
 		// it is told where it is what a finding rests on.

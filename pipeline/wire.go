@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -112,3 +113,16 @@ func duration(d time.Duration) *durationpb.Duration { return durationpb.New(d) }
 func legToProto(l audio.Leg) callwardenv1.Leg { return callwardenv1.Leg(l) }
 
 func levelToProto(l risk.Level) callwardenv1.Level { return callwardenv1.Level(l + 1) }
+
+// asDigits writes digits for the words that a list of digits has for them. A
+// sound-alike that stayed would not be masked.
+func asDigits(seg transcribe.Segment) transcribe.Segment {
+	words := make([]transcribe.Word, len(seg.Words))
+	texts := make([]string, len(seg.Words))
+	for i, w := range seg.Words {
+		w.Text = spoken.DigitOf(w.Text)
+		words[i], texts[i] = w, w.Text
+	}
+	seg.Words, seg.Text = words, strings.Join(texts, " ")
+	return seg
+}

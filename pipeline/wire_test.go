@@ -39,3 +39,12 @@ func TestWireEnumsNumberAsOurs(t *testing.T) {
 		}
 	}
 }
+
+func TestWordsOfADigitsListAreToldAsDigits(t *testing.T) {
+	seg := asDigits(transcribe.Segment{Text: "for sick … nine", Words: []transcribe.Word{
+		{Text: "for", Start: 1}, {Text: "sick", Start: 2}, {Text: "…", Start: 3}, {Text: "nine", Start: 4},
+	}})
+	if seg.Text != "four six … nine" || seg.Words[1].Text != "six" || seg.Words[1].Start != 2 {
+		t.Errorf("%q, %v", seg.Text, seg.Words)
+	}
+}

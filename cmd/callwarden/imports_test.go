@@ -24,7 +24,7 @@ var mayImport = map[string]string{
 	"detectors/spoken":          "",
 	"detectors/tactics":         "detectors detectors/phrase",
 	"detectors/dialogue":        "detectors detectors/phrase detectors/screen detectors/spoken detectors/tactics transcribe transcribe/audio",
-	"detectors/screen":          "detectors detectors/phrase transcribe transcribe/audio",
+	"detectors/screen":          "detectors detectors/phrase detectors/spoken transcribe transcribe/audio",
 	"detectors/talk":            "detectors detectors/phrase transcribe",
 	"detectors/risk":            "detectors transcribe/audio",
 	"pipeline/source":           "transcribe/audio",

@@ -13,7 +13,7 @@ import (
 const (
 	// wakeAt is the worth of hits from which a call is transcribed: one plain
 	// ask of three words, or two things of a story.
-	wakeAt = 2.0
+	wakeAt = 2.15
 	// hintAt is the worth from which a hit is anything.
 	hintAt = 0.25
 	// company is how long hits speak for each other.
@@ -100,7 +100,7 @@ func rate(p *phrase.Pattern, words []transcribe.Word) Hit {
 	}
 	h.Worth = min(p.Points, most) * lengthWorth(spoken) * surety(least)
 	if p.After != nil || p.Stage == detectors.Comply || p.Stage == detectors.Loss {
-		h.Worth /= 3 // an answer, or a sequel: worth something in company
+		h.Worth /= 4 // an answer, or a sequel: worth something in company
 	}
 	if p.Count != nil {
 		h.Worth /= float64(p.Count.AtLeast)

@@ -34,6 +34,9 @@ func (t *codeTally) hear(ctx context.Context, engine *vosk.Engine, list *screen.
 			continue
 		}
 		tokens, _ := phrase.Tokenize(s.Text, nil)
+		for i, t := range tokens {
+			tokens[i] = spoken.DigitOf(t)
+		}
 		for _, run := range spoken.Runs(tokens, nil) {
 			heard.WriteString(run.Digits())
 		}
