@@ -150,10 +150,10 @@ type learner struct {
 	loss     float64
 	count    float64
 
-	x                     [][extend.Inputs]float32
-	state, a, b           [][]float32 // state[t] is that before frame t
-	err                   [][extend.Outputs]float32
-	da, db, dState, dFrom []float32
+	x             [][extend.Inputs]float32
+	state, a, b   [][]float32 // state[t] is that before frame t
+	err           [][extend.Outputs]float32
+	dState, dFrom []float32
 }
 
 func newLearner(net *extend.Net) *learner {

@@ -113,7 +113,7 @@ func TestOnlyWhatTheChannelLacksIsFilled(t *testing.T) {
 	}
 	for _, tt := range tests {
 		db := added(tt.edges, tt.low, tt.high)
-		if tt.filled && db < 20 || !tt.filled && db > 15 { // the voice has about 65
+		if tt.filled && db < 20 || !tt.filled && db > 25 { // the voice has about 65
 			t.Errorf("%+v: %.1f dB were added between %v and %v Hz", tt.edges, db, tt.low, tt.high)
 		}
 	}
