@@ -24,6 +24,7 @@ const (
 	handling                     // open, run, click it
 	onTheNet                     // a site, a link, a browser
 	cardOfValue                  // gift cards, vouchers, what is under their coating
+	byMessage                    // a text message or the like
 	steering    = device | program | handling | onTheNet
 	ofCode      = codeNamed | comesToYou | someNumber
 	leading     = steering | ofCode | cardOfValue // to digits
@@ -121,7 +122,10 @@ func cuesOf(tokens []string) (c cues, last int) {
 			note(i, onTheNet)
 		}
 		switch t {
-		case "text", "message", "sms", "notification", "phone", "mobile", "cell", "cellphone", "handset", "app", "email", "inbox", "whatsapp", "ping":
+		case "text", "message", "sms", "notification":
+			note(i, byMessage)
+			where[0] = i
+		case "phone", "mobile", "cell", "cellphone", "handset", "app", "email", "inbox", "whatsapp", "ping":
 			where[0] = i
 		case "sent", "send", "sending", "sends", "coming", "comes", "come", "came", "get", "got", "getting", "receive", "received", "reach", "reached",
 			"reaching", "arrive", "arrived", "arrives", "pop", "popped", "pops", "appear", "appeared", "appears", "throw", "throws", "throwing", "drop", "fall",

@@ -97,6 +97,48 @@ func (d *Detector) isAnswer(m phrase.Match) bool {
 	return false
 }
 
+// otherAsk is the guard of an ask for a code that is the code of something else
+// which was asked for before: a gift card's, or a remote session's.
+const otherAsk = "of-another-ask"
+
+const (
+	cardTime    = 3 * time.Minute
+	sessionTime = 90 * time.Second
+	plainAsk    = 3 // points of an ask that is not just a hint
+)
+
+// ofAnotherAsk reports whether a code that a side asks for is one of a card or
+// session, as long as nobody speaks of one-time codes or of messages.
+func (d *Detector) ofAnotherAsk(side audio.Leg, of *phrase.Match, at span, turn int) bool {
+	now, _ := cuesOf(d.fresh())
+	now |= d.told(side, -1, at.end, turn, time.Minute, 6)
+	if now&codeNamed != 0 {
+		return false
+	}
+	asked := func(p *phrase.Pattern, end time.Duration) bool {
+		switch {
+		case p.Points < plainAsk:
+			return false
+		case p.Tactic == "gift_card_request":
+			return at.start-end < cardTime
+		case p.Tactic == "remote_access_request":
+			return at.start-end < sessionTime && now&byMessage == 0
+		}
+		return false
+	}
+	for i := range d.memory {
+		if h := &d.memory[i]; asked(h.pattern, h.end) {
+			return true
+		}
+	}
+	for i := range d.matches {
+		if m := &d.matches[i]; m.Muted == "" && m.Pattern.After == nil && (m.Last < of.First || m.First > of.Last) && asked(m.Pattern, at.start) {
+			return true
+		}
+	}
+	return false
+}
+
 // verdict is what the conditions of a match say.
 type verdict uint8
 
@@ -118,6 +160,9 @@ func (d *Detector) choose(side audio.Leg, l *leg, c *cluster, turn int, provisio
 		}
 		if m.Muted == "" && d.cards.covers(side, m.Pattern) {
 			m.Muted = cardGuard
+		}
+		if m.Muted == "" && m.Pattern.Tactic == "otp_request" && m.Pattern.Points > 0 && m.Pattern.Name != "approve-the-prompt" && d.ofAnotherAsk(side, &m, at, turn) {
+			m.Muted = otherAsk
 		}
 		is := d.conditions(m.Pattern, side, at, turn, provisional)
 		if is == never || is < v {
