@@ -10,7 +10,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fuzz bench eval-band train-band eval eval-gate train-talk calibrate proto proto-check models build clean
+.PHONY: help demo test check lint fuzz bench eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
 
 help: ## this list
 	@echo "callwarden: make TARGET"
@@ -65,6 +65,9 @@ train-talk: ## the opinion of a call's talk, trained again on the scripted calls
 
 calibrate: ## what the opinion should weigh, by calls of authors that its model has not read
 	$(GO) run ./cmd/internal/talktrain --calibrate testdata/eval/development.jsonl
+
+eval-screen: models ## what the closed list hears in frauds and in honest speech, at what cost, and spoken codes
+	$(GO) run ./cmd/internal/screeneval --against-open $(foreach part,calls speech wideband digits,$(CORPUS)/$(part)/manifest.jsonl)
 
 proto: ## generate Go from proto/
 	$(GO) tool -modfile=tools.mod buf lint

@@ -1,6 +1,7 @@
 package screen
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -165,7 +166,9 @@ type Scorer struct {
 	now    time.Duration
 	past   []scored               // hits of final segments, oldest first
 	open   map[audio.Leg][]scored // of the unfinished ones
-	hits   []Hit
+	// scratch of one segment
+	hits []Hit
+	best []scored
 }
 
 type scored struct {
@@ -207,20 +210,23 @@ func (s *Scorer) Hear(seg transcribe.Segment) detectors.Verdict {
 	return detectors.Hint
 }
 
-// worth is the sum of what was heard lately, each tactic counting once.
+// worth is the sum of what was heard lately, the best hit of each tactic.
 func (s *Scorer) worth() float64 {
-	best := map[string]float64{}
+	s.best = s.best[:0]
 	for _, list := range [...][]scored{s.past, s.open[audio.Unknown], s.open[audio.Caller], s.open[audio.Callee]} {
 		for _, h := range list {
-			best[h.tactic] = max(best[h.tactic], h.worth)
+			i := slices.IndexFunc(s.best, func(b scored) bool { return b.tactic == h.tactic })
+			switch {
+			case i < 0:
+				s.best = append(s.best, h)
+			case h.worth > s.best[i].worth:
+				s.best[i] = h
+			}
 		}
 	}
 	sum := 0.0
-	for _, h := range [...][]scored{s.past, s.open[audio.Unknown], s.open[audio.Caller], s.open[audio.Callee]} {
-		for _, x := range h {
-			sum += best[x.tactic] // once: it is taken
-			best[x.tactic] = 0
-		}
+	for _, h := range s.best {
+		sum += h.worth
 	}
 	return sum
 }

@@ -3,6 +3,7 @@ package screen
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,13 +13,24 @@ import (
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
-func compiled(t testing.TB, knows func(string) bool) *List {
+// library and list are what ships, for a recogniser that lacks some words; they
+// take a while to make.
+var (
+	library = sync.OnceValues(func() (*tactics.Library, error) { return tactics.Load("") })
+	list    = sync.OnceValues(func() (*List, error) {
+		lib, err := library()
+		if err != nil {
+			return nil, err
+		}
+		return Compile(lib.Set, func(w string) bool { return !slices.Contains(lacks, w) })
+	})
+	// What a small vocabulary lacks: names, and a word of many phrases.
+	lacks = []string{"anydesk", "teamviewer", "passcode", "otp", "zelle"}
+)
+
+func compiled(t testing.TB) *List {
 	t.Helper()
-	lib, err := tactics.Load("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := Compile(lib.Set, knows)
+	l, err := list()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,9 +38,7 @@ func compiled(t testing.TB, knows func(string) bool) *List {
 }
 
 func TestListHoldsWordsThatTheRecogniserKnows(t *testing.T) {
-	// What a small vocabulary lacks: names, and a word of many phrases.
-	lacks := []string{"anydesk", "teamviewer", "passcode", "otp", "zelle"}
-	l := compiled(t, func(w string) bool { return !slices.Contains(lacks, w) })
+	l := compiled(t)
 	seen := map[string]bool{}
 	for _, text := range l.Phrases() {
 		for w := range strings.FieldsSeq(text) {
@@ -61,7 +71,7 @@ func TestListHoldsWordsThatTheRecogniserKnows(t *testing.T) {
 }
 
 func TestListOfUnknownWordsIsRefused(t *testing.T) {
-	lib, err := tactics.Load("")
+	lib, err := library()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +81,7 @@ func TestListOfUnknownWordsIsRefused(t *testing.T) {
 }
 
 func TestHonestSentencesMatchNoTactic(t *testing.T) {
-	l := &List{set: compiled(t, nil).set}
+	l := &List{set: compiled(t).set}
 	l.addTexts(func(string) bool { return true }, honest)
 	f := l.NewFinder()
 	bad := 0
@@ -99,7 +109,7 @@ func spokenAs(side audio.Leg, from time.Duration, text string, sure float32) tra
 }
 
 func TestVerdictsGoByLengthConfidenceAndCompany(t *testing.T) {
-	l := compiled(t, nil)
+	l := compiled(t)
 	type said struct {
 		leg  audio.Leg
 		at   float64
@@ -139,7 +149,7 @@ func TestVerdictsGoByLengthConfidenceAndCompany(t *testing.T) {
 }
 
 func TestUnfinishedHypothesisIsNoCompanyOfItself(t *testing.T) {
-	s := compiled(t, nil).Scorer()
+	s := compiled(t).Scorer()
 	seg := spokenAs(audio.Caller, time.Second, "there is a warrant for your arrest", 0) // no confidence yet
 	seg.Final = false
 	for range 5 {
@@ -169,7 +179,7 @@ func BenchmarkCompile(b *testing.B) {
 }
 
 func BenchmarkHear(b *testing.B) {
-	s := compiled(b, nil).Scorer()
+	s := compiled(b).Scorer()
 	seg := spokenAs(audio.Caller, 0, "i was wondering whether you could tell me when the parcel will be here because we are out on friday", 0.9)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/callwarden/callwarden/transcribe/audio"
@@ -184,13 +183,4 @@ func prepare(samples []float32, fromHz, toHz int) ([]int16, error) {
 	}
 	keep(front.Flush())
 	return out, nil
-}
-
-// cpuTime is what the process has used.
-func cpuTime() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return 0
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }

@@ -44,7 +44,7 @@ func main() {
 type settings struct {
 	limit   int
 	verbose bool
-	against string
+	against bool
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	var s settings
 	flags.IntVar(&s.limit, "limit", 0, "recordings a set, evenly spread; 0 for all")
 	flags.BoolVar(&s.verbose, "hits", false, "print every hit")
-	flags.StringVar(&s.against, "against", "", "also decode with the open vocabulary and tell the CPU of the list by it: open")
+	flags.BoolVar(&s.against, "against-open", false, "decode with the open vocabulary as well, and tell the CPU time of the list by its")
 	only := flags.String("sets", "", "beginnings of the names of sets that are heard, by comma; empty for all")
 	packs := flags.String("packs", "", "folder of tactic packs instead of the built-in ones")
 	model := flags.String("model", models.DefaultModel, "Vosk model: a name or a folder")
@@ -176,7 +176,7 @@ func (t *tally) hear(ctx context.Context, engine *vosk.Engine, list *screen.List
 	for _, l := range legs {
 		t.audio += l.length()
 	}
-	if s.against != "" {
+	if s.against {
 		began = cpuTime()
 		if _, err := decode(ctx, engine, transcribe.Options{}, legs); err != nil {
 			return err
