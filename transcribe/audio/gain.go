@@ -79,7 +79,7 @@ type gain struct {
 const (
 	speechLevel  = 2067.0 // rms of speech after gain: -24 dBFS
 	minGain      = 0.125  // -18 dB: louder speech than that is clipped anyway
-	maxGain      = 16.0   // +24 dB: what is quieter than that is not meant to be heard
+	maxGain      = 32.0   // +30 dB: what is quieter than that is not meant to be heard
 	quietest     = 10.0   // rms: below -70 dBFS is the noise of the channel, whatever its level
 	overFloor    = 8.0    // 9 dB over the noise floor is speech
 	floorRise    = 1.007  // a block: 3 dB a second
