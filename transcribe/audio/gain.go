@@ -117,12 +117,13 @@ func (g *gain) endBlock() {
 		g.floor = p
 	}
 	g.floor = max(g.floor*floorRise, quietest*quietest)
-	if p > g.floor*overFloor {
+	switch {
+	case p > g.floor*overFloor:
 		g.blocks = min(g.blocks+1, memoryBlocks)
 		g.speech += (p - g.speech) / g.blocks
-	} else if g.noise < 0 {
+	case g.noise < 0:
 		g.noise = p
-	} else {
+	default:
 		g.noise += (p - g.noise) * noisePace
 	}
 	if g.blocks < firstBlocks {

@@ -113,7 +113,8 @@ func (s *Survey) note(ch Channel, at time.Duration) {
 			return
 		}
 	}
-	s.report.Channels = append(all, ChannelSince{at, ch})
+	all = append(all, ChannelSince{at, ch})
+	s.report.Channels = all
 }
 
 func (s *Survey) endBlock() {
