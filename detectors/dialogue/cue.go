@@ -190,7 +190,7 @@ func ofSomething(tokens []string, i int) bool {
 
 // before reports whether one of words is among the n tokens before i.
 func before(tokens []string, i, n int, words ...string) bool {
-	for _, t := range tokens[max(0, i-n):i] {
+	for _, t := range tokens[max(0, i-n):max(0, i)] {
 		for _, w := range words {
 			if t == w {
 				return true

@@ -518,3 +518,13 @@ func TestOnlyFinalSegmentsDecide(t *testing.T) {
 		}
 	})
 }
+
+// Each rule about tickets looks back; the first words have nothing before them.
+func TestTicketWordsMayComeFirst(t *testing.T) {
+	for _, word := range []string{"it", "case", "booked", "scheduled", "request", "bought", "purchased", "ticket"} {
+		d := dialogue.New(smallSet(t), dialogue.Config{})
+		if f := d.Observe(transcribe.Segment{Leg: audio.Caller, Final: true, End: time.Second, Text: word + " the call"}); len(f) != 0 {
+			t.Errorf("%q first: found %+v", word, f)
+		}
+	}
+}
