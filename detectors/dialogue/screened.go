@@ -23,8 +23,9 @@ const (
 	// and where it heard something else.
 	screenedWorth, contestedWorth = 0.6, 1.5
 	// patience is how long the open vocabulary has to hear what the screen
-	// heard; a call that is woken is transcribed from half a minute before.
-	patience = 6 * time.Second
+	// heard: a call that is woken is transcribed from half a minute before, and
+	// what was told by then would be told again.
+	patience = 35 * time.Second
 	// about is how far the two ways of hearing may differ in time.
 	about = time.Second
 )

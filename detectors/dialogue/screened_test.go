@@ -46,6 +46,9 @@ func TestScreenAndOpenVocabularyTellOneFinding(t *testing.T) {
 		{"it found a warning there", []transcribe.Segment{
 			screened(11), open(1, 10, "if somebody says please read me the verification code hang up and never share the code with anyone"),
 		}, "official_counter_advice 0"},
+		{"it is woken later and hears it from the ring", []transcribe.Segment{
+			screened(10), heardAs(transcribe.Screened, audio.Callee, 1, 30, "hello are you there"), open(2, 10.1, ask),
+		}, "otp_request 6"},
 		{"it is not listening", []transcribe.Segment{screened(10)}, "otp_request 1"},
 		{"the screen was not sure", func() []transcribe.Segment {
 			seg := heardAs(transcribe.Screened, audio.Caller, 0, 10, "read me the")
@@ -99,12 +102,12 @@ func TestScreenedFindingWaitsForTheOpenVocabulary(t *testing.T) {
 		t.Fatalf("told at once: %v", got)
 	}
 	// The other leg going on shows that time has passed.
-	got := d.Observe(heardAs(transcribe.Screened, audio.Callee, 0, 20, "what did you say"))
+	got := d.Observe(heardAs(transcribe.Screened, audio.Callee, 0, 50, "what did you say"))
 	if len(got) != 1 || got[0].Tactic != "gift_card_request" {
 		t.Fatalf("after its time: %v", got)
 	}
 	m := risk.NewMeter(risk.DefaultConfig())
-	if c := m.Observe(got[0], 20*time.Second); c.Level != risk.Notice {
+	if c := m.Observe(got[0], 50*time.Second); c.Level != risk.Notice {
 		t.Errorf("alone it is %v", c.Level)
 	}
 }
