@@ -29,7 +29,7 @@ var _ Voice = (*LoudVoice)(nil)
 
 const (
 	loudHighPassHz = 200
-	loudFloor      = 20.0 // rms, -64 dBFS: what is below is not speech on any telephone line
+	loudFloor      = 10.0 // rms, -70 dBFS: what is below is the noise of the channel
 	loudSmooth     = 0.3  // share of a new block
 	loudHalf       = 50   // blocks whose least is kept
 	loudHalves     = 6    // such leasts: 3 s, longer than people speak without a stop in the breath

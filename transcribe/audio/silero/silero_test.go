@@ -149,7 +149,7 @@ func TestOtherSoundsAreNotSpeech(t *testing.T) {
 		for _, f := range voiced {
 			passed += f.End() - f.Start
 		}
-		if passed > 1500*time.Millisecond {
+		if passed > 2*time.Second {
 			t.Errorf("%s: %v of %d s pass", s.Name, passed, seconds)
 		}
 	}
