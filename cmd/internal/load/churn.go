@@ -31,7 +31,7 @@ const (
 	churnLength = 5 * time.Second
 	// churnWarm calls a core come before the first look at the memory: models
 	// are loaded by then, and caches of the process filled.
-	churnWarm = 4
+	churnWarm = 2
 )
 
 // Churn plays calls short calls as fast as they go, one a core at a time.
