@@ -91,10 +91,10 @@ func (b *benchmark) run(ctx context.Context) (err error) {
 	if b.cfg.Recordings, err = b.recordings(); err != nil {
 		return err
 	}
-	load.Fit(b.cfg.Recordings, b.speech)
 	if err := b.cfg.Validate(); err != nil {
 		return usagef("%w", err)
 	}
+	load.Fit(b.cfg.Recordings, b.speech)
 	log := discardLog() // a full machine warns of each call; that it is full is the result
 	if b.verbose {
 		log = b.log()
