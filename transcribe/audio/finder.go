@@ -57,7 +57,7 @@ const (
 	toneLowestHz      = 330            // dial tone begins at 350 Hz
 	toneReach         = 3              // bins of either side that a line has under the window
 	upperThere        = 0.00005        // -43 dB below the peak
-	upperGone         = 40             // speech blocks: 1.3 s
+	upperGone         = 90             // speech blocks: 3 s; 1.3 s went by without a fricative in two of 120 wide clips
 	upperEmpty        = 0.000001       // -60 dB: not even the noise of a microphone
 	upperEmptyBlocks  = 4              // speech blocks
 	telephoneLowHz    = 300

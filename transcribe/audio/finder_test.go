@@ -61,7 +61,11 @@ func TestFrontEndFindsWhatTheChannelCarries(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			spokenHz := min(c.rateHz, 16000)
-			said := say(2*spokenHz, spokenHz, c.lowHz, c.highHz)
+			seconds := 2
+			if spokenHz > 8000 {
+				seconds = 5 // a quiet recording's rounding looks like an upper band for a while
+			}
+			said := say(seconds*spokenHz, spokenHz, c.lowHz, c.highHz)
 			if spokenHz < c.rateHz {
 				said = newResampled(t, said, spokenHz, c.rateHz)
 			}
