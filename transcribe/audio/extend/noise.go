@@ -2,9 +2,9 @@ package extend
 
 // noise knows what a leg sounds like between words, bin by bin, and takes
 // steady noise down: by the rule of Boll's spectral subtraction (1979) with
-// twice the noise, never by more than 8 dB, and not at once. More, or more
-// sudden, is heard as something else than speech; see NOIZEUS at 10 dB in the
-// table that "make eval-band" prints.
+// twice the noise, never by more than 8 dB, and not at once. More did worse.
+// What it is worth is not settled: of 14 clips of NOIZEUS at 10 dB it saved 8
+// words in a hundred, of 20 none; clean speech is heard as well as without.
 type noise struct {
 	known         bool
 	smooth, floor Power
