@@ -5,11 +5,11 @@ package detectors
 type Verdict uint8
 
 const (
-	// Nothing: no phrase of the list, or one that ordinary speech is taken for.
+	// Nothing is no phrase of the list, or one that ordinary speech is taken for.
 	Nothing Verdict = iota
-	// Hint: too short, too unsure or too lonely to act on. It is judged.
+	// Hint is too short, too unsure or too lonely to act on. It is judged.
 	Hint
-	// Wake: reason to transcribe the call.
+	// Wake is reason to transcribe the call.
 	Wake
 )
 
