@@ -10,9 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -21,27 +19,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/callwarden/callwarden/cmd/internal/recogniser"
 	"github.com/callwarden/callwarden/cmd/internal/wer"
 	"github.com/callwarden/callwarden/models"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
-	"github.com/callwarden/callwarden/transcribe/vosk"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Args[1:])
-	stop()
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-		return
-	case errors.Is(err, transcribe.ErrNotInstalled):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(3)
-	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-}
+func main() { recogniser.Main(run) }
 
 type options struct {
 	corpus, calls, scripts, spoken string
@@ -83,7 +68,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	engine, err := openEngine(opt.library, opt.model)
+	engine, err := recogniser.Open(opt.library, opt.model, -1) // whole utterances only
 	if err != nil {
 		return err
 	}
@@ -97,23 +82,6 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	return writePage(ctx, opt.page, chosen, rows, engine.Info().RateHz)
-}
-
-func openEngine(library, model string) (*vosk.Engine, error) {
-	dir, err := models.DataDir("")
-	if err != nil {
-		return nil, err
-	}
-	store := models.Open(dir)
-	cfg := vosk.DefaultConfig()
-	cfg.PartialEvery = 0
-	if cfg.Library, err = store.Locate(models.Library, library); err != nil {
-		return nil, err
-	}
-	if cfg.Model, err = store.Locate(models.Model, model); err != nil {
-		return nil, err
-	}
-	return vosk.New(cfg, slog.New(slog.DiscardHandler))
 }
 
 // row is a set sent through a line, and what was heard of it.

@@ -6,13 +6,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -23,28 +21,15 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/callwarden/callwarden/cmd/internal/recogniser"
 	"github.com/callwarden/callwarden/models"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
 	"github.com/callwarden/callwarden/transcribe/audio/audiotest"
 	"github.com/callwarden/callwarden/transcribe/audio/silero"
-	"github.com/callwarden/callwarden/transcribe/vosk"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Args[1:])
-	stop()
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-		return
-	case errors.Is(err, transcribe.ErrNotInstalled), errors.Is(err, models.ErrNotInstalled):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(3)
-	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-}
+func main() { recogniser.Main(run) }
 
 // gating is one way of gating; voice nil is none.
 type gating struct {
@@ -85,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	engine, err := openEngine()
+	engine, err := recogniser.Open(models.DefaultLibrary, models.DefaultModel, -1) // whole utterances only
 	if err != nil {
 		return err
 	}
@@ -114,23 +99,6 @@ func gatings(cfg silero.Config) (ways []gating, closeAll func(), err error) {
 		{"loudness", func() audio.Voice { return audio.NewLoudVoice() }},
 		{"silero", engine.Voice},
 	}, func() { _ = engine.Close() }, nil
-}
-
-func openEngine() (*vosk.Engine, error) {
-	dir, err := models.DataDir("")
-	if err != nil {
-		return nil, err
-	}
-	store := models.Open(dir)
-	cfg := vosk.DefaultConfig()
-	cfg.PartialEvery = -1
-	if cfg.Library, err = store.Path(models.DefaultLibrary); err != nil {
-		return nil, err
-	}
-	if cfg.Model, err = store.Path(models.DefaultModel); err != nil {
-		return nil, err
-	}
-	return vosk.New(cfg, slog.New(slog.DiscardHandler))
 }
 
 const (

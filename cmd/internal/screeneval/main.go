@@ -10,13 +10,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/callwarden/callwarden/cmd/internal/recogniser"
 	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/detectors/screen"
 	"github.com/callwarden/callwarden/detectors/tactics"
@@ -27,18 +26,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-		return
-	case errors.Is(err, transcribe.ErrNotInstalled):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(3)
-	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
+	recogniser.Main(func(ctx context.Context, args []string) error { return run(ctx, args, os.Stdout) })
 }
 
 type settings struct {
@@ -75,7 +63,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	engine, err := openEngine(*library, *model)
+	engine, err := recogniser.Open(*library, *model, 0)
 	if err != nil {
 		return err
 	}
@@ -86,22 +74,6 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d phrases, %d words not known to the model\n", len(list.Phrases()), len(list.Unheard()))
 	return measure(ctx, engine, list, items, s, out)
-}
-
-func openEngine(library, model string) (*vosk.Engine, error) {
-	dir, err := models.DataDir("")
-	if err != nil {
-		return nil, err
-	}
-	store := models.Open(dir)
-	cfg := vosk.DefaultConfig()
-	if cfg.Library, err = store.Locate(models.Library, library); err != nil {
-		return nil, err
-	}
-	if cfg.Model, err = store.Locate(models.Model, model); err != nil {
-		return nil, err
-	}
-	return vosk.New(cfg, slog.New(slog.DiscardHandler))
 }
 
 // tally is what was heard in a set.
