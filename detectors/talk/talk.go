@@ -22,14 +22,14 @@ type Model struct {
 	weights []float32
 }
 
-// damping keeps a call of a few words from a firm opinion: the sum of the
+// Damping keeps a call of a few words from a firm opinion: the sum of the
 // weights is divided by the root of the number of grams and of these.
-const damping = 60
+const Damping = 60
 
 // logOdds is the opinion about a call with n known grams whose weights sum to
 // sum.
 func (m *Model) logOdds(sum float64, n int) float64 {
-	return m.bias + sum/math.Sqrt(float64(n+damping))
+	return m.bias + sum/math.Sqrt(float64(n+Damping))
 }
 
 // Bias is the log odds of a call of which nothing was heard.

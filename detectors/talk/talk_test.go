@@ -34,14 +34,14 @@ func TestOpinionIsTheDampedSumOfWhatWasSaid(t *testing.T) {
 	c.Observe(said(audio.Caller, "Please read me the 6-digit code."))
 	c.Observe(said(audio.Callee, "Reading."))
 	o := c.Opinion()
-	if want := -1 + (4+6)/math.Sqrt(2+damping); math.Abs(o.LogOdds-want) > 1e-9 || o.Known != 2 {
+	if want := -1 + (4+6)/math.Sqrt(2+Damping); math.Abs(o.LogOdds-want) > 1e-9 || o.Known != 2 {
 		t.Errorf("%+v, want log odds %g from 2 grams", o, want)
 	}
 	if o.For != [detectors.OpinionWords]string{"read me", "read"} || o.Against[0] != "" {
 		t.Errorf("for %q, against %q", o.For, o.Against)
 	}
 	c.Observe(said(audio.Callee, "thanks"))
-	if o := c.Opinion(); o.LogOdds >= -1+(4+6)/math.Sqrt(2+damping) || o.Against[0] != "thank" {
+	if o := c.Opinion(); o.LogOdds >= -1+(4+6)/math.Sqrt(2+Damping) || o.Against[0] != "thank" {
 		t.Errorf("thanked: %+v", o)
 	}
 }

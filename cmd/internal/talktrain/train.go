@@ -20,7 +20,6 @@ const (
 	shrink   = 1e-5 // L2 penalty
 	dropMost = 0.4  // of the words of a call, at most: recognisers lose words
 	fewest   = 3    // calls that a gram must stand in
-	damping  = 60   // as package talk has it
 	lightest = 0.02 // weights below are left out of the file
 )
 
@@ -133,7 +132,7 @@ func (m *weights) step(ex example, rng *rand.Rand) {
 	for _, id := range known {
 		sum += m.w[id]
 	}
-	norm := 1 / math.Sqrt(float64(len(known)+damping))
+	norm := 1 / math.Sqrt(float64(len(known)+talk.Damping))
 	d := 1/(1+math.Exp(-m.bias-sum*norm)) - label(ex.scam)
 	m.bias -= 0.01 * d
 	for _, id := range known {
