@@ -200,7 +200,7 @@ func (c *Call) Work() <-chan struct{} { return c.work }
 
 // Transcribe does the next step of transcribing the call, where there is one:
 // the oldest speech that a leg has not been transcribed of. more is false when
-// all is done for now. An error says that the leg is not transcribed, though
+// nothing is left until more is heard. An error says that the leg is not transcribed, though
 // it may be screened all the same.
 func (c *Call) Transcribe(ctx context.Context) (segs []transcribe.Segment, more bool, err error) {
 	c.mu.Lock()
