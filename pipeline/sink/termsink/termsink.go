@@ -231,6 +231,12 @@ func (p *page) status(d *callwardenv1.CallStatus) {
 	}
 	if text == "" && d.GetHearing() == callwardenv1.Hearing_HEARING_LISTENING {
 		text = clean(d.GetListen())
+		// A listening call is told of again when it is known what its channels carry.
+		for _, l := range d.GetLegs() {
+			if c := l.GetChannel(); c != nil {
+				text += fmt.Sprintf(", %s %d to %d Hz", legName(l.GetLeg()), c.GetLowHz(), c.GetHighHz())
+			}
+		}
 	}
 	p.line(st, enumName(d.GetHearing().String(), "HEARING_"), text)
 }

@@ -67,6 +67,13 @@ func TestFormatShowsWhatAPersonNeeds(t *testing.T) {
 			Config{},
 			`00:11.2  none       caller   otp_request                 "never share the code" (no risk: protective)` + "\n",
 		},
+		"channels": {
+			&v1.CallStatus{Hearing: v1.Hearing_HEARING_LISTENING, Listen: "full", Legs: []*v1.LegStatus{
+				{Leg: v1.Leg_LEG_CALLER, Channel: &v1.Channel{LowHz: 300, HighHz: 3400}}, {Leg: v1.Leg_LEG_CALLEE},
+			}},
+			Config{},
+			"00:00.0  listening  full, caller 300 to 3400 Hz\n",
+		},
 		"rise": {
 			rise(),
 			Config{},
