@@ -96,7 +96,7 @@ func (l *legState) noteChannel(h heard) (changed bool) {
 }
 
 func newChronicle(p *Pipeline, call *source.Call) *chronicle {
-	detector, meter := p.judge()
+	detector, meter := p.judge(call)
 	c := &chronicle{
 		p: p, call: call, detector: detector, meter: meter,
 		context: &callwardenv1.CallContext{Tenant: call.Tenant, Call: call.ID, Source: call.Source},

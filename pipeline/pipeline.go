@@ -18,8 +18,9 @@ import (
 	"github.com/callwarden/callwarden/pipeline/source"
 )
 
-// Judge makes the arithmetic of one call.
-type Judge func() (detectors.Detector, *risk.Meter)
+// Judge makes the arithmetic of one call. What the source knows of the call,
+// such as the numbers and who vouches for them, may tell it where to look.
+type Judge func(call *source.Call) (detectors.Detector, *risk.Meter)
 
 // Config tunes a Pipeline.
 type Config struct {

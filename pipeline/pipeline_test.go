@@ -96,7 +96,7 @@ func judge(t *testing.T) Judge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func() (detectors.Detector, *risk.Meter) {
+	return func(*source.Call) (detectors.Detector, *risk.Meter) {
 		return dialogue.New(lib.Set, dialogue.Config{}), risk.NewMeter(risk.DefaultConfig())
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/callwarden/callwarden/detectors/tactics"
 	"github.com/callwarden/callwarden/detectors/talk"
 	"github.com/callwarden/callwarden/pipeline"
+	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/transcribe"
 )
 
@@ -44,7 +45,7 @@ func (f *judgeFlags) judge(log *slog.Logger) (*tactics.Watcher, pipeline.Judge, 
 	if err != nil {
 		return nil, nil, err
 	}
-	return packs, func() (detectors.Detector, *risk.Meter) {
+	return packs, func(*source.Call) (detectors.Detector, *risk.Meter) {
 		lib := packs.Library()
 		cfg := risk.DefaultConfig()
 		cfg.Advise = func(tactic string, level risk.Level) risk.Advice {

@@ -27,6 +27,20 @@ type Call struct {
 	Warnings func() []string
 }
 
+// Stats are what a live way in counts since its start; Calls is of the moment.
+type Stats struct {
+	Calls, Legs                   int
+	Begun, Refused                uint64 // calls
+	Packets, Bytes                uint64 // of media, that belonged to a call
+	Lost, Late, Duplicate         uint64 // packets
+	Stranger, Malformed, Unplaced uint64 // packets of no call, not understood, without room
+}
+
+// Counted is a Source that counts. Stats may be called from any goroutine.
+type Counted interface {
+	Stats() Stats
+}
+
 // ErrBusy says that a call is not listened to for want of room. A source whose
 // protocol has an answer for that gives it.
 var ErrBusy = errors.New("not monitored: busy")

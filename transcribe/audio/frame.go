@@ -60,6 +60,11 @@ type Frame struct {
 	Start time.Duration // media clock: samples since the call began
 	Rate  int           // Hz
 	PCM   []int16
+	// Lost is how much of PCM never came and was made up in its place.
+	Lost time.Duration
+	// Keys are the keypad digits (0-9, *, #, A-D) whose tone or telephone-event
+	// ended in this frame; empty for nearly all.
+	Keys string
 }
 
 // End is the media time just after the frame's last sample.

@@ -21,6 +21,7 @@ import (
 	"github.com/callwarden/callwarden/detectors/tactics"
 	"github.com/callwarden/callwarden/pipeline"
 	"github.com/callwarden/callwarden/pipeline/listen"
+	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/filesrc"
 	"github.com/callwarden/callwarden/transcribe/audio"
 	"github.com/callwarden/callwarden/transcribe/script"
@@ -34,7 +35,7 @@ func judge(t *testing.T) pipeline.Judge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func() (detectors.Detector, *risk.Meter) {
+	return func(*source.Call) (detectors.Detector, *risk.Meter) {
 		return dialogue.New(lib.Set, dialogue.Config{}), risk.NewMeter(risk.DefaultConfig())
 	}
 }
