@@ -39,6 +39,7 @@ type Session interface {
 // Options are what a leg needs of its recogniser.
 type Options struct {
 	Call     string    // call id; only backends that read prepared transcripts look at it
+	Tenant   string    // whose call it is; only what routes legs to backends looks at it
 	Leg      audio.Leg // stamped on every segment
 	RateHz   int       // of the frames that Write will get; 0 means Info.RateHz
 	Language string    // BCP 47; empty means the model's own
@@ -47,6 +48,12 @@ type Options struct {
 	// for speech that is in none; a phrase that is listed several times is the
 	// more likely one.
 	Phrases []string
+	// Hints are words and phrases that are likely here and that the model may
+	// know badly, the most telling first: names of products, of programs, of
+	// payment services. They close no vocabulary. A backend that cannot use
+	// them ignores them; one that takes a limited number takes the first.
+	// The slice is shared by sessions and must not be changed.
+	Hints []string
 	// Thrifty asks for a session with Phrases that may answer a second later
 	// and a little less surely for a fraction of the time that it takes. It is
 	// a wish: engines that know no such way open the session all the same.

@@ -25,7 +25,9 @@ const stayAwake = 2 * time.Minute
 type Call struct {
 	l       *Listener
 	id      string
+	tenant  string
 	live    bool
+	hints   []string // for the open vocabulary
 	phrases []string
 	digits  []string
 	legs    []*leg
@@ -52,16 +54,27 @@ type State struct {
 	Shed bool
 }
 
-// Begin starts listening to a call with these legs. The caller closes the
-// Call. Live calls take part in what is done about a machine that is full;
-// where it has no room for another, the error is [ErrFull].
-func (l *Listener) Begin(id string, legs []audio.Leg, live bool) (*Call, error) {
-	c := &Call{l: l, id: id, live: live, byLeg: make(map[audio.Leg]*leg), work: make(chan struct{}, 1)}
-	if l.mode == Screening {
-		s := l.cfg.Screens()
-		c.phrases, c.digits, c.scorer = s.Phrases(), s.Digits(), s.Scorer()
+// Subject is a call to listen to.
+type Subject struct {
+	ID     string
+	Tenant string // whose call it is
+	Legs   []audio.Leg
+	Live   bool // its audio cannot wait
+}
+
+// Begin starts listening to a call. The caller closes the Call. Live calls
+// take part in what is done about a machine that is full; where it has no room
+// for another, the error is [ErrFull].
+func (l *Listener) Begin(s Subject) (*Call, error) {
+	c := &Call{l: l, id: s.ID, tenant: s.Tenant, live: s.Live, byLeg: make(map[audio.Leg]*leg), work: make(chan struct{}, 1)}
+	if l.cfg.Hints != nil {
+		c.hints = l.cfg.Hints()
 	}
-	for _, side := range legs {
+	if l.mode == Screening {
+		lists := l.cfg.Screens()
+		c.phrases, c.digits, c.scorer = lists.Phrases(), lists.Digits(), lists.Scorer()
+	}
+	for _, side := range s.Legs {
 		g, err := newLeg(c, side)
 		if err != nil {
 			return nil, err
@@ -73,6 +86,16 @@ func (l *Listener) Begin(id string, legs []audio.Leg, live bool) (*Call, error) 
 		return nil, err
 	}
 	return c, nil
+}
+
+// options are those of the open vocabulary for a leg.
+func (c *Call) options(side audio.Leg) transcribe.Options {
+	return transcribe.Options{Call: c.id, Tenant: c.tenant, Leg: side, Hints: c.hints}
+}
+
+// closed are those of a closed list.
+func (c *Call) closed(side audio.Leg, phrases []string) transcribe.Options {
+	return transcribe.Options{Call: c.id, Tenant: c.tenant, Leg: side, Phrases: phrases}
 }
 
 // job is a decode of audio that arrived then.

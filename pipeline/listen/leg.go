@@ -83,13 +83,13 @@ func newLeg(c *Call, side audio.Leg) (*leg, error) {
 		return nil, fmt.Errorf("opening front end: %w", err)
 	}
 	g := &leg{call: c, leg: side, front: front, asked: -1}
-	opt := transcribe.Options{Call: c.id, Leg: side}
 	if l.mode == Full {
-		g.open = l.newEar(opt, transcribe.Openly, &g.utterances)
+		g.open = l.newEar(c.options(side), transcribe.Openly, &g.utterances)
 		return g, nil
 	}
 	g.gate = audio.NewGate(audio.DefaultGateConfig(), l.cfg.voice())
-	opt.Phrases, opt.Thrifty = c.phrases, true
+	opt := c.closed(side, c.phrases)
+	opt.Thrifty = true
 	g.screen = l.newEar(opt, transcribe.Screened, &g.utterances)
 	return g, nil
 }
@@ -270,7 +270,7 @@ func (g *leg) readBack(ctx context.Context, now time.Duration) ([]transcribe.Seg
 	g.asked = -1
 	if g.digits == nil && asked >= 0 {
 		g.answered = g.ring.since(asked)
-		g.digits = g.call.l.newEar(transcribe.Options{Call: g.call.id, Leg: g.leg, Phrases: g.call.digits}, transcribe.AsNumbers, &g.utterances)
+		g.digits = g.call.l.newEar(g.call.closed(g.leg, g.call.digits), transcribe.AsNumbers, &g.utterances)
 		g.digits.from = g.ring.next()
 	}
 	g.mu.Unlock()
@@ -341,7 +341,7 @@ func (g *leg) behind() (at time.Duration, ok bool) {
 // wake begins to transcribe the leg, from as far back as the ring reaches and
 // it was not transcribed before.
 func (g *leg) wake(now time.Time) {
-	g.open = g.call.l.newEar(transcribe.Options{Call: g.call.id, Leg: g.leg}, transcribe.Openly, &g.utterances)
+	g.open = g.call.l.newEar(g.call.options(g.leg), transcribe.Openly, &g.utterances)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.opened = max(g.opened, g.ring.first)

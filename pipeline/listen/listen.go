@@ -35,6 +35,10 @@ type Config struct {
 	// Screens returns the closed lists of the moment. It is asked once for
 	// each call, which keeps them to its end. Screening needs it.
 	Screens func() Screen
+	// Hints returns words and phrases that are likely and rarely known, for
+	// recognisers of the open vocabulary that take them. It is asked once for
+	// each call; nil gives none.
+	Hints func() []string
 	// Voice makes the voice activity of one leg; [audio.NewLoudVoice] where
 	// it is nil.
 	Voice func() audio.Voice

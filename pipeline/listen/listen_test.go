@@ -34,7 +34,7 @@ func open(t *testing.T, e transcribe.Engine) caller {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := l.Begin("call", []audio.Leg{audio.Caller}, false)
+	c, err := l.Begin(Subject{ID: "call", Legs: []audio.Leg{audio.Caller}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestOnlyOneNativeDecodePerCore(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			g, err := l.Begin("call", []audio.Leg{audio.Caller}, false)
+			g, err := l.Begin(Subject{ID: "call", Legs: []audio.Leg{audio.Caller}})
 			if err != nil {
 				t.Error(err)
 				return

@@ -117,7 +117,7 @@ func screening(t *testing.T, e transcribe.Engine, sounds ...sound) *recorded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := l.Begin("call", []audio.Leg{audio.Caller, audio.Callee}, false)
+	c, err := l.Begin(Subject{ID: "call", Legs: []audio.Leg{audio.Caller, audio.Callee}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,7 +128,7 @@ func (c *crowd) Open(_ context.Context, opt transcribe.Options) (transcribe.Sess
 
 // talk has a call of one leg speak for so long.
 func (c *crowd) talk(id string, d time.Duration, findings bool) error {
-	call, err := c.l.Begin(id, []audio.Leg{audio.Caller}, true)
+	call, err := c.l.Begin(Subject{ID: id, Legs: []audio.Leg{audio.Caller}, Live: true})
 	if err != nil {
 		return err
 	}
