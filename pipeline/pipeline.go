@@ -90,6 +90,9 @@ func (p *Pipeline) Listen(ctx context.Context, call *source.Call) (err error) {
 		return c.refuse(last, err)
 	}
 	defer func() { err = errors.Join(err, ears.Close()) }()
+	if call.Admitted != nil {
+		call.Admitted()
+	}
 	legs := make([]*leg, len(call.Legs))
 	for i, side := range call.Legs {
 		legs[i] = &leg{leg: side}

@@ -243,13 +243,20 @@ func TestRefusedCallIsToldAndAnsweredBusy(t *testing.T) {
 				ID: id, Tenant: "default", Source: "test", Legs: []audio.Leg{audio.Caller}, Live: true, Audio: &live{frames: 500},
 			}
 		}
-		var busy atomic.Int32
+		var busy, admitted atomic.Int32
 		done := make(chan error)
 		for range 8 {
-			go func() { done <- p.Listen(context.Background(), calling("first")) }()
+			call := calling("first")
+			call.Admitted = func() { admitted.Add(1) }
+			go func() { done <- p.Listen(context.Background(), call) }()
 		}
 		<-time.After(5 * time.Second)
-		err := p.Listen(context.Background(), calling("late"))
+		if n := admitted.Load(); n != 8 {
+			t.Errorf("%d calls were admitted, want 8", n)
+		}
+		late := calling("late")
+		late.Admitted = func() { t.Error("a refused call was admitted") }
+		err := p.Listen(context.Background(), late)
 		if errors.Is(err, source.ErrBusy) {
 			busy.Add(1)
 		} else {

@@ -22,6 +22,12 @@ type Call struct {
 	// counted and reported. Recorded audio waits instead.
 	Live  bool
 	Audio audio.Reader
+	// Admitted, where not nil, is called by the handler once it is sure that it
+	// will listen, and before it reads Audio: the source answers its peer only
+	// then. A handler that returns without having called it has refused the
+	// call: with an error wrapping ErrBusy for want of room, with nil because it
+	// is none of ours to hear. It does not block and may be called again.
+	Admitted func()
 	// Warnings, where not nil, is asked once Audio has ended for what was
 	// wrong with it and heard nevertheless, in sentences.
 	Warnings func() []string
