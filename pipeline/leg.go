@@ -111,17 +111,20 @@ func (l *leg) put(f audio.Frame) {
 			return
 		default:
 		}
-		l.dropBacklog()
+		a.Keys = l.dropBacklog() + a.Keys
 	}
 }
 
-func (l *leg) dropBacklog() {
+// dropBacklog empties the queue and returns the keys in it, which need no
+// recogniser.
+func (l *leg) dropBacklog() (keys string) {
 	for {
 		select {
 		case old := <-l.queue:
 			l.dropped.Add(int64(old.End() - old.Start))
+			keys += old.Keys
 		default:
-			return
+			return keys
 		}
 	}
 }

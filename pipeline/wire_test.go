@@ -33,7 +33,7 @@ func TestWireEnumsNumberAsOurs(t *testing.T) {
 			t.Errorf("stage %v is %s on the wire, want %s", s, got, want)
 		}
 	}
-	for h := transcribe.Openly; h <= transcribe.AsNumbers; h++ {
+	for h := transcribe.Openly; h <= transcribe.Keyed; h++ {
 		if got, want := callwardenv1.Heard(h+1).String(), "HEARD_"+strings.ToUpper(h.String()); got != want {
 			t.Errorf("%v is %s on the wire, want %s", h, got, want)
 		}

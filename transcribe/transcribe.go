@@ -100,6 +100,7 @@ const (
 	Openly    Heard = iota // the open vocabulary: these are the words
 	Screened               // the closed list of the tactic packs: a hint that needs agreement
 	AsNumbers              // the closed list of digits, after an ask
+	Keyed                  // not spoken: pressed on the keypad
 )
 
 func (h Heard) String() string {
@@ -110,6 +111,8 @@ func (h Heard) String() string {
 		return "screen"
 	case AsNumbers:
 		return "digits"
+	case Keyed:
+		return "keypad"
 	}
 	return "invalid"
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/source/textsrc"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
+	"github.com/callwarden/callwarden/transcribe/none"
 	"github.com/callwarden/callwarden/transcribe/script"
 	"github.com/callwarden/callwarden/transcribe/vosk"
 )
@@ -33,6 +34,7 @@ type backend struct {
 // line here.
 var backends = [...]backend{
 	{"vosk", "libvosk in this process, with the model in the box or your own", openVosk},
+	{"none", "hears nothing: for load tests and for trying out ways in", openNone},
 	{"script", "speaks a prepared transcript: the .txt beside each recording, or alone", openScript},
 }
 
@@ -111,6 +113,8 @@ func openVosk(a *app, f *hearFlags, log *slog.Logger) (transcribe.Engine, error)
 	}
 	return engine, nil
 }
+
+func openNone(*app, *hearFlags, *slog.Logger) (transcribe.Engine, error) { return none.New(), nil }
 
 func openScript(_ *app, f *hearFlags, _ *slog.Logger) (transcribe.Engine, error) {
 	return script.New(f.scripts.lookup), nil

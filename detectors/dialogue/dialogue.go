@@ -176,6 +176,8 @@ func (d *Detector) Observe(seg transcribe.Segment) []detectors.Finding {
 		d.number(seg)
 		d.compare(false)
 		return d.take()
+	case transcribe.Keyed:
+		return d.Digits(seg.Leg, seg.Text, seg.End)
 	}
 	l := &d.legs[seg.Leg]
 	if seg.Utterance <= l.done {

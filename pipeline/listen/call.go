@@ -107,13 +107,17 @@ func (c *Call) job(arrived time.Time, timely bool) job {
 
 // Hear takes the next frame of a leg; one without samples says that nothing
 // came until its Start. arrived is when it came in, on the wall clock; zero in
-// a recording. The error says that the leg is deaf; it may hear again with a
+// a recording. Keys of the frame are a segment of their own. The error says that the leg is deaf; it may hear again with a
 // later frame.
 func (c *Call) Hear(ctx context.Context, f audio.Frame, arrived time.Time) ([]transcribe.Segment, error) {
 	if c.live {
 		c.l.rule()
 	}
-	segs, err := c.byLeg[f.Leg].hear(ctx, f, arrived)
+	g := c.byLeg[f.Leg]
+	segs, err := g.hear(ctx, f, arrived)
+	if f.Keys != "" {
+		segs = append(segs, g.keyed(f))
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.awake {

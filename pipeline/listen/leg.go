@@ -107,6 +107,29 @@ func (g *leg) hear(ctx context.Context, f audio.Frame, arrived time.Time) ([]tra
 	return g.write(ctx, f, arrived)
 }
 
+// keyed is what was pressed on the keypad by the end of f, as words: digits
+// are themselves.
+func (g *leg) keyed(f audio.Frame) transcribe.Segment {
+	seg := transcribe.Segment{
+		Leg: g.leg, Utterance: int(g.utterances.Add(1)) - 1, Final: true,
+		Start: f.Start, End: f.End(), Heard: transcribe.Keyed,
+	}
+	names := make([]string, 0, len(f.Keys))
+	for _, key := range f.Keys {
+		name := string(key)
+		switch key {
+		case '*':
+			name = "star"
+		case '#':
+			name = "pound" // "#" is what a masked digit looks like
+		}
+		names = append(names, name)
+		seg.Words = append(seg.Words, transcribe.Word{Text: name, Start: f.Start, End: f.End(), Confidence: 1})
+	}
+	seg.Text = strings.Join(names, " ")
+	return seg
+}
+
 // pass hears made-up silence until the media time to, as far as it is of use.
 func (g *leg) pass(ctx context.Context, to time.Duration, arrived time.Time) ([]transcribe.Segment, error) {
 	pad := min(to-g.end, maxPad-g.padded)

@@ -310,6 +310,7 @@ const (
 	Heard_HEARD_OPEN        Heard = 1 // against the open vocabulary: all that was said
 	Heard_HEARD_SCREEN      Heard = 2 // against the phrases of the tactic packs: what is in none is left out
 	Heard_HEARD_DIGITS      Heard = 3 // against a list of digits, after an ask
+	Heard_HEARD_KEYPAD      Heard = 4 // not spoken: pressed on the keypad
 )
 
 // Enum value maps for Heard.
@@ -319,12 +320,14 @@ var (
 		1: "HEARD_OPEN",
 		2: "HEARD_SCREEN",
 		3: "HEARD_DIGITS",
+		4: "HEARD_KEYPAD",
 	}
 	Heard_value = map[string]int32{
 		"HEARD_UNSPECIFIED": 0,
 		"HEARD_OPEN":        1,
 		"HEARD_SCREEN":      2,
 		"HEARD_DIGITS":      3,
+		"HEARD_KEYPAD":      4,
 	}
 )
 
@@ -1125,6 +1128,7 @@ type LegStatus struct {
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	Lag           *durationpb.Duration   `protobuf:"bytes,6,opt,name=lag,proto3" json:"lag,omitempty"`         // how late live audio is heard; absent under a second
 	Channel       *Channel               `protobuf:"bytes,7,opt,name=channel,proto3" json:"channel,omitempty"` // absent until some words were heard
+	Lost          *durationpb.Duration   `protobuf:"bytes,8,opt,name=lost,proto3" json:"lost,omitempty"`       // audio that never came and was made up
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1204,6 +1208,13 @@ func (x *LegStatus) GetLag() *durationpb.Duration {
 func (x *LegStatus) GetChannel() *Channel {
 	if x != nil {
 		return x.Channel
+	}
+	return nil
+}
+
+func (x *LegStatus) GetLost() *durationpb.Duration {
+	if x != nil {
+		return x.Lost
 	}
 	return nil
 }
@@ -1592,7 +1603,7 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12,\n" +
 	"\x04legs\x18\x05 \x03(\v2\x18.callwarden.v1.LegStatusR\x04legs\x12\x16\n" +
 	"\x06listen\x18\x06 \x01(\tR\x06listen\x12\x12\n" +
-	"\x04shed\x18\a \x01(\bR\x04shed\"\xc0\x02\n" +
+	"\x04shed\x18\a \x01(\bR\x04shed\"\xef\x02\n" +
 	"\tLegStatus\x12$\n" +
 	"\x03leg\x18\x01 \x01(\x0e2\x12.callwarden.v1.LegR\x03leg\x120\n" +
 	"\ahearing\x18\x02 \x01(\x0e2\x16.callwarden.v1.HearingR\ahearing\x12/\n" +
@@ -1600,7 +1611,8 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\adropped\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\adropped\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n" +
 	"\x03lag\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03lag\x120\n" +
-	"\achannel\x18\a \x01(\v2\x16.callwarden.v1.ChannelR\achannel\"\xb6\x01\n" +
+	"\achannel\x18\a \x01(\v2\x16.callwarden.v1.ChannelR\achannel\x12-\n" +
+	"\x04lost\x18\b \x01(\v2\x19.google.protobuf.DurationR\x04lost\"\xb6\x01\n" +
 	"\aChannel\x12\x17\n" +
 	"\arate_hz\x18\x01 \x01(\x05R\x06rateHz\x12\x15\n" +
 	"\x06low_hz\x18\x02 \x01(\x05R\x05lowHz\x12\x17\n" +
@@ -1664,13 +1676,14 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\x11HEARING_LISTENING\x10\x01\x12\x14\n" +
 	"\x10HEARING_DEGRADED\x10\x02\x12\x10\n" +
 	"\fHEARING_DEAF\x10\x03\x12\x19\n" +
-	"\x15HEARING_NOT_MONITORED\x10\x04*R\n" +
+	"\x15HEARING_NOT_MONITORED\x10\x04*d\n" +
 	"\x05Heard\x12\x15\n" +
 	"\x11HEARD_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"HEARD_OPEN\x10\x01\x12\x10\n" +
 	"\fHEARD_SCREEN\x10\x02\x12\x10\n" +
-	"\fHEARD_DIGITS\x10\x03BCZAgithub.com/callwarden/callwarden/proto/callwarden/v1;callwardenv1b\x06proto3"
+	"\fHEARD_DIGITS\x10\x03\x12\x10\n" +
+	"\fHEARD_KEYPAD\x10\x04BCZAgithub.com/callwarden/callwarden/proto/callwarden/v1;callwardenv1b\x06proto3"
 
 var (
 	file_callwarden_v1_events_proto_rawDescOnce sync.Once
@@ -1742,21 +1755,22 @@ var file_callwarden_v1_events_proto_depIdxs = []int32{
 	20, // 28: callwarden.v1.LegStatus.dropped:type_name -> google.protobuf.Duration
 	20, // 29: callwarden.v1.LegStatus.lag:type_name -> google.protobuf.Duration
 	16, // 30: callwarden.v1.LegStatus.channel:type_name -> callwarden.v1.Channel
-	6,  // 31: callwarden.v1.CallEnded.context:type_name -> callwarden.v1.CallContext
-	20, // 32: callwarden.v1.CallEnded.duration:type_name -> google.protobuf.Duration
-	3,  // 33: callwarden.v1.CallEnded.level:type_name -> callwarden.v1.Level
-	15, // 34: callwarden.v1.CallEnded.legs:type_name -> callwarden.v1.LegStatus
-	6,  // 35: callwarden.v1.TranscriptSegment.context:type_name -> callwarden.v1.CallContext
-	0,  // 36: callwarden.v1.TranscriptSegment.leg:type_name -> callwarden.v1.Leg
-	20, // 37: callwarden.v1.TranscriptSegment.start:type_name -> google.protobuf.Duration
-	20, // 38: callwarden.v1.TranscriptSegment.end:type_name -> google.protobuf.Duration
-	7,  // 39: callwarden.v1.TranscriptSegment.words:type_name -> callwarden.v1.Word
-	5,  // 40: callwarden.v1.TranscriptSegment.heard:type_name -> callwarden.v1.Heard
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	20, // 31: callwarden.v1.LegStatus.lost:type_name -> google.protobuf.Duration
+	6,  // 32: callwarden.v1.CallEnded.context:type_name -> callwarden.v1.CallContext
+	20, // 33: callwarden.v1.CallEnded.duration:type_name -> google.protobuf.Duration
+	3,  // 34: callwarden.v1.CallEnded.level:type_name -> callwarden.v1.Level
+	15, // 35: callwarden.v1.CallEnded.legs:type_name -> callwarden.v1.LegStatus
+	6,  // 36: callwarden.v1.TranscriptSegment.context:type_name -> callwarden.v1.CallContext
+	0,  // 37: callwarden.v1.TranscriptSegment.leg:type_name -> callwarden.v1.Leg
+	20, // 38: callwarden.v1.TranscriptSegment.start:type_name -> google.protobuf.Duration
+	20, // 39: callwarden.v1.TranscriptSegment.end:type_name -> google.protobuf.Duration
+	7,  // 40: callwarden.v1.TranscriptSegment.words:type_name -> callwarden.v1.Word
+	5,  // 41: callwarden.v1.TranscriptSegment.heard:type_name -> callwarden.v1.Heard
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_callwarden_v1_events_proto_init() }
