@@ -68,6 +68,7 @@ func (f *hearFlags) add(c *cobra.Command) {
 // tactics of the packs of the moment. The caller closes it after the last call.
 func (f *hearFlags) listening(a *app, engine transcribe.Engine, packs func() *tactics.Library, log *slog.Logger) (cfg listen.Config, closeListening func() error) {
 	cfg.Mode = f.listen
+	cfg.Hints = (&hints{packs: packs}).current
 	if f.listen != listen.Screening {
 		return cfg, func() error { return nil }
 	}

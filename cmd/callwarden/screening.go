@@ -54,3 +54,26 @@ func (s *screens) current() listen.Screen {
 	}
 	return screenList{s.list}
 }
+
+// maxHints is how many words and phrases recognisers are told to expect. They
+// are the first of several hundred; services that take hints advise against
+// long lists.
+const maxHints = 100
+
+// hints are those of the packs as they change.
+type hints struct {
+	packs func() *tactics.Library
+
+	mu   sync.Mutex
+	lib  *tactics.Library // that list was made of
+	list []string
+}
+
+func (h *hints) current() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if lib := h.packs(); lib != h.lib {
+		h.lib, h.list = lib, closedlist.Hints(lib.Set, maxHints)
+	}
+	return h.list
+}

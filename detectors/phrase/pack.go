@@ -179,6 +179,7 @@ type class struct {
 	name        string
 	phrases     []*source
 	soundAlikes bool
+	hints       bool
 	at          func(format string, args ...any) *Error
 }
 
@@ -464,6 +465,7 @@ func (d *document) classes(n *node) []*class {
 			d.fields(value, "a class", []field{
 				{"phrases", func(n *node) { c.phrases = d.phrases(n, "class "+c.name) }, true},
 				{"sound_alikes", func(n *node) { c.soundAlikes = d.boolean(n) }, false},
+				{"hints", func(n *node) { c.hints = d.boolean(n) }, false},
 			})
 		} else {
 			c.phrases = d.phrases(value, "class "+c.name)

@@ -85,16 +85,25 @@ const frauds, honest = "said/frauds.txt", "said/honest.txt"
 
 func (l *List) addTexts(hears func(string) bool, files ...string) {
 	for _, file := range files {
-		data, err := embedded.ReadFile(file)
-		if err != nil {
-			panic(err) // it is linked in
-		}
-		for line := range strings.Lines(string(data)) {
-			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") {
-				l.add(hears, line)
-			}
+		for _, text := range textsOf(file) {
+			l.add(hears, text)
 		}
 	}
+}
+
+// textsOf are the lines of an embedded file.
+func textsOf(file string) []string {
+	data, err := embedded.ReadFile(file)
+	if err != nil {
+		panic(err) // it is linked in
+	}
+	var texts []string
+	for line := range strings.Lines(string(data)) {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") {
+			texts = append(texts, line)
+		}
+	}
+	return texts
 }
 
 func (l *List) add(hears func(string) bool, text string) {

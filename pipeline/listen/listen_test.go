@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"runtime"
 	"strings"
 	"sync"
@@ -195,5 +196,48 @@ func TestWordsAreHeardAtTheirTimeOnTheMediaClock(t *testing.T) {
 func TestConfigNamesKeyAndRule(t *testing.T) {
 	if _, err := New(&transcribetest.Faulty{}, Config{Mode: "half"}, nil); err == nil || !strings.Contains(err.Error(), `listen.mode: "half"`) {
 		t.Errorf("error %v does not name the key", err)
+	}
+}
+
+// Hints are for the open vocabulary; whose call it is, for all sessions.
+func TestSessionsAreToldWhoseCallItIsAndWhatToExpect(t *testing.T) {
+	for _, mode := range []string{Full, Screening} {
+		var asked []transcribe.Options
+		e := &transcribetest.Faulty{
+			Phrases: true,
+			Opening: func(_ int, opt transcribe.Options) error { asked = append(asked, opt); return nil },
+			Write:   func(int, int, audio.Frame) ([]transcribe.Segment, error) { return nil, nil },
+		}
+		l, err := New(e, Config{
+			Mode: mode, Screens: func() Screen { return lists{} }, Voice: func() audio.Voice { return sounding{} },
+			Hints: func() []string { return []string{"any desk", "zelle"} },
+		}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := l.Begin(Subject{ID: "call", Tenant: "acme", Legs: []audio.Leg{audio.Caller}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			f := frame(i)
+			f.PCM = slices.Repeat([]int16{1000, -1000}, 400)
+			if _, err := c.Hear(t.Context(), f, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if len(asked) != 1 {
+			t.Fatalf("%s: opened %d sessions, want 1", mode, len(asked))
+		}
+		got := asked[0]
+		if got.Call != "call" || got.Tenant != "acme" || got.Leg != audio.Caller {
+			t.Errorf("%s: opened for %+v", mode, got)
+		}
+		if hinted := len(got.Hints) == 2; hinted != (mode == Full) {
+			t.Errorf("%s: hints are %q", mode, got.Hints)
+		}
 	}
 }

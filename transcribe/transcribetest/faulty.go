@@ -14,14 +14,23 @@ type Faulty struct {
 	Native, Phrases bool // as in transcribe.Info
 	// Write is what the nth frame of the nth session brings, both from 1.
 	Write  func(session, frame int, f audio.Frame) ([]transcribe.Segment, error)
-	Opened atomic.Int32 // sessions so far
+	// Opening, where not nil, is asked before the nth session is opened; its
+	// error is that of Open.
+	Opening func(session int, opt transcribe.Options) error
+	Opened  atomic.Int32 // sessions so far, with those that were not opened
 }
 
 var _ transcribe.Engine = (*Faulty)(nil)
 
 // Open opens the next session.
-func (e *Faulty) Open(context.Context, transcribe.Options) (transcribe.Session, error) {
-	return &faultySession{e: e, n: int(e.Opened.Add(1))}, nil
+func (e *Faulty) Open(_ context.Context, opt transcribe.Options) (transcribe.Session, error) {
+	n := int(e.Opened.Add(1))
+	if e.Opening != nil {
+		if err := e.Opening(n, opt); err != nil {
+			return nil, err
+		}
+	}
+	return &faultySession{e: e, n: n}, nil
 }
 
 // Info says 8 kHz, so that frames of telephone calls arrive as they are cut.
