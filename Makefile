@@ -5,6 +5,7 @@ GO      ?= go
 BIN     := bin/callwarden
 CORPUS  ?= ../shared/corpora
 FUZZTIME ?= 30s
+BUF     := $(GO) tool -modfile=tools.mod buf
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 export CGO_ENABLED ?= 0
@@ -69,13 +70,16 @@ calibrate: ## what the opinion should weigh, by calls of authors that its model 
 eval-screen: models ## what the closed list hears in frauds and in honest speech, at what cost, and spoken codes
 	$(GO) run ./cmd/internal/screeneval --against-open $(foreach part,calls speech wideband digits,$(CORPUS)/$(part)/manifest.jsonl)
 
-proto: ## generate Go from proto/
-	$(GO) tool -modfile=tools.mod buf lint
-	$(GO) tool -modfile=tools.mod buf generate
+proto: ## generate Go from proto/, if nothing breaks for those who use it, and take its image for the next time
+	$(BUF) lint
+	$(BUF) breaking --against proto/released.binpb
+	$(BUF) generate
+	$(BUF) build --exclude-source-info -o proto/released.binpb
 
-proto-check: ## the generated Go is what proto/ says
+proto-check: ## the generated Go is what proto/ says, and nothing in it breaks what was released
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
-	$(GO) tool -modfile=tools.mod buf generate -o "$$tmp" && \
+	$(BUF) lint && $(BUF) breaking --against proto/released.binpb && \
+	$(BUF) generate -o "$$tmp" && $(BUF) build --exclude-source-info -o "$$tmp/proto/released.binpb" && \
 	diff -r -x '*.proto' -x '*_test.go' proto "$$tmp/proto" || { echo "proto: generated code is not current; type: make proto" >&2; exit 1; }
 
 models: build ## install the speech model and its library
