@@ -1,0 +1,87 @@
+package media
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/pion/opus"
+
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+// codec decodes one payload type of one stream.
+type codec struct {
+	Format
+	kind   Kind
+	rateHz int
+	decode decode
+}
+
+// decode appends the mono samples of payload to dst. After an error dst is as
+// it was, and the payload as good as lost.
+type decode func(dst []int16, payload []byte) ([]int16, error)
+
+func newCodec(f Format) (*codec, error) {
+	if err := f.Check(); err != nil {
+		return nil, err
+	}
+	c := &codec{Format: f, kind: f.Kind(), rateHz: f.RateHz()}
+	if c.kind != Audio {
+		return c, nil
+	}
+	switch {
+	case f.Is("PCMU"):
+		c.decode = decodeG711(audio.MuLaw)
+	case f.Is("PCMA"):
+		c.decode = decodeG711(audio.ALaw)
+	case f.Is("L16"):
+		c.decode = decodeL16(max(1, f.Channels))
+	case f.Is("opus"):
+		return c, c.openOpus()
+	}
+	return c, nil
+}
+
+func decodeG711(law audio.G711) decode {
+	return func(dst []int16, payload []byte) ([]int16, error) { return law.Decode(dst, payload), nil }
+}
+
+// decodeL16 reads 16-bit samples in network order, RFC 3551 section 4.5.11;
+// channels become one by their mean. Half a sample at the end is left out.
+func decodeL16(channels int) decode {
+	return func(dst []int16, payload []byte) ([]int16, error) {
+		for ; len(payload) >= 2*channels; payload = payload[2*channels:] {
+			sum := 0
+			for c := range channels {
+				sum += int(int16(binary.BigEndian.Uint16(payload[2*c:])))
+			}
+			dst = append(dst, int16(sum/channels))
+		}
+		return dst, nil
+	}
+}
+
+// maxOpus is the longest that an Opus packet may last, RFC 6716 section 3.2.5:
+// 120 ms.
+const maxOpus = wideHz * 120 / 1000
+
+// openOpus decodes to one channel at 16 kHz whatever is sent: both are the
+// decoder's choice, RFC 7587 section 3.
+func (c *codec) openOpus() error {
+	d, err := opus.NewDecoderWithOutput(wideHz, 1)
+	if err != nil {
+		return fmt.Errorf("opening opus: %w", err)
+	}
+	var scratch [maxOpus]int16
+	c.decode = func(dst []int16, payload []byte) ([]int16, error) {
+		if len(payload) == 0 {
+			return dst, nil
+		}
+		n, err := d.DecodeToInt16(payload, scratch[:])
+		if err != nil {
+			return dst, fmt.Errorf("opus: %w", err)
+		}
+		return append(dst, scratch[:n]...), nil
+	}
+	return nil
+}
