@@ -32,6 +32,7 @@ type chronicle struct {
 	legs     map[string]*legState
 	ears     *listen.Call
 	state    listen.State
+	exempt   bool  // it is none of ours to hear
 	partly   error // why what was screened is not transcribed
 	order    []*legState
 	hearing  callwardenv1.Hearing
@@ -114,18 +115,18 @@ func newChronicle(p *Pipeline, call *source.Call) *chronicle {
 
 func (c *chronicle) start(ctx context.Context, ears *listen.Call) {
 	c.ears, c.state = ears, ears.State()
-	c.started(ctx)
-	c.status(ctx, c.p.listen.Reason())
+	c.started(ctx, ears.Mode())
+	c.status(ctx, ears.Reason())
 }
 
-func (c *chronicle) started(ctx context.Context) {
+func (c *chronicle) started(ctx context.Context, mode string) {
 	info := c.p.listen.Info()
 	ev := &callwardenv1.CallStarted{
 		Context:    c.context,
 		Attributes: c.attributes(),
 		Backend:    info.Backend,
 		Model:      info.Model,
-		Listen:     c.p.listen.Mode(),
+		Listen:     mode,
 	}
 	if !c.call.Began.IsZero() {
 		ev.Began = timestamppb.New(c.call.Began)
@@ -141,13 +142,25 @@ func (c *chronicle) refuse(ctx context.Context, why error) error {
 	for _, l := range c.order {
 		l.refused = true
 	}
-	c.started(ctx)
+	c.started(ctx, "")
 	c.status(ctx, why.Error())
 	c.end(ctx, why)
 	if errors.Is(why, listen.ErrFull) {
 		why = fmt.Errorf("%w: %w", source.ErrBusy, why)
 	}
 	return errors.Join(fmt.Errorf("call %s: %w", c.call.ID, why), c.err)
+}
+
+// skip tells of a call that is none of ours to hear.
+func (c *chronicle) skip(ctx context.Context, reason string) error {
+	c.exempt = true
+	for _, l := range c.order {
+		l.refused = true
+	}
+	c.started(ctx, "")
+	c.status(ctx, reason)
+	c.end(ctx, errors.New(reason))
+	return c.err
 }
 
 // judge takes what one leg brought: its words to the detector, the findings to
@@ -265,7 +278,7 @@ func (c *chronicle) status(ctx context.Context, reason string) {
 	if (c.partly != nil || c.state.Shed) && ev.Hearing == callwardenv1.Hearing_HEARING_LISTENING {
 		ev.Hearing = callwardenv1.Hearing_HEARING_DEGRADED
 	}
-	if ev.Hearing != c.hearing && ev.Hearing != callwardenv1.Hearing_HEARING_LISTENING {
+	if ev.Hearing != c.hearing && ev.Hearing != callwardenv1.Hearing_HEARING_LISTENING && !c.exempt {
 		c.p.log.Warn("call is not fully heard", "call", c.call.ID, "source", c.call.Source, "hearing", ev.Hearing.String())
 	}
 	c.hearing = ev.Hearing

@@ -259,7 +259,7 @@ const (
 // ended.
 func (p *Pipeline) recorded(ctx, last context.Context, call *source.Call, ears *listen.Call, legs []*leg, judge func(heard)) error {
 	round := screenRound
-	if p.listen.Mode() == listen.Full {
+	if ears.Mode() == listen.Full {
 		round = fullRound
 	}
 	frames := make([][]audio.Frame, len(legs))

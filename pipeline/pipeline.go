@@ -27,15 +27,15 @@ type Config struct {
 	// QueueFrames is how many frames a leg may wait to be heard. When a live
 	// call's queue is full its whole backlog is dropped and counted: late
 	// ears are worse than a gap that is told.
-	QueueFrames int
+	QueueFrames int `yaml:"queue_frames"`
 	// Unmasked lets digits through into events. Off, every digit, also when
 	// spoken as a word, is masked.
-	Unmasked bool
+	Unmasked bool `yaml:"unmasked"`
 	// Hypotheses also tells unfinished transcript segments, for those who
 	// show words as they are spoken.
-	Hypotheses bool
+	Hypotheses bool `yaml:"hypotheses"`
 	// Grace is how long a call that is cut off may take to say its last words.
-	Grace time.Duration
+	Grace time.Duration `yaml:"grace"`
 }
 
 // DefaultConfig returns the values that suit most machines.
@@ -46,15 +46,16 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate says which key is wrong and what it must be.
+// Validate says what is wrong with c, each fault as "key: value rule".
 func (c Config) Validate() error {
+	var errs []error
 	if c.QueueFrames < 1 {
-		return fmt.Errorf("pipeline.queue_frames: %d must be at least 1", c.QueueFrames)
+		errs = append(errs, fmt.Errorf("queue_frames: %d must be at least 1", c.QueueFrames))
 	}
 	if c.Grace <= 0 {
-		return fmt.Errorf("pipeline.grace: %v must be above 0", c.Grace)
+		errs = append(errs, fmt.Errorf("grace: %v must be above 0", c.Grace))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Pipeline listens to calls. It holds nothing of any one call.
@@ -85,7 +86,7 @@ func (p *Pipeline) Listen(ctx context.Context, call *source.Call) (err error) {
 	defer stop()
 
 	c := newChronicle(p, call)
-	ears, err := p.listen.Begin(listen.Subject{ID: call.ID, Tenant: call.Tenant, Legs: call.Legs, Live: call.Live})
+	ears, err := p.listen.Begin(listen.Subject{ID: call.ID, Tenant: call.Tenant, Legs: call.Legs, Live: call.Live, Mode: call.Listen})
 	if err != nil {
 		return c.refuse(last, err)
 	}
@@ -110,6 +111,14 @@ func (p *Pipeline) Listen(ctx context.Context, call *source.Call) (err error) {
 		err = fmt.Errorf("reading call %s: %w", call.ID, err)
 	}
 	return errors.Join(err, c.err)
+}
+
+// Skip tells of a call that is not to be heard, for a reason that events may
+// say: it has begun, is not monitored, and is over as far as we know. An error
+// says that events were not delivered. The source hears of it by a nil error
+// of its handler, without having been called Admitted.
+func (p *Pipeline) Skip(ctx context.Context, call *source.Call, reason string) error {
+	return newChronicle(p, call).skip(ctx, reason)
 }
 
 // endOf is why the audio ended: nil after a hang-up.

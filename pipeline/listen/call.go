@@ -27,6 +27,8 @@ type Call struct {
 	id      string
 	tenant  string
 	live    bool
+	mode    string // what is done, which may be less than what was asked for
+	reason  string
 	hints   []string // for the open vocabulary
 	phrases []string
 	digits  []string
@@ -60,6 +62,9 @@ type Subject struct {
 	Tenant string // whose call it is
 	Legs   []audio.Leg
 	Live   bool // its audio cannot wait
+	// Mode is Full or Screening where this call is listened to in another way
+	// than the Listener's.
+	Mode string
 }
 
 // Begin starts listening to a call. The caller closes the Call. Live calls
@@ -67,10 +72,11 @@ type Subject struct {
 // for another, the error is [ErrFull].
 func (l *Listener) Begin(s Subject) (*Call, error) {
 	c := &Call{l: l, id: s.ID, tenant: s.Tenant, live: s.Live, byLeg: make(map[audio.Leg]*leg), work: make(chan struct{}, 1)}
+	c.mode, c.reason = l.way(s.Mode)
 	if l.cfg.Hints != nil {
 		c.hints = l.cfg.Hints()
 	}
-	if l.mode == Screening {
+	if c.mode == Screening {
 		lists := l.cfg.Screens()
 		c.phrases, c.digits, c.scorer = lists.Phrases(), lists.Digits(), lists.Scorer()
 	}
@@ -97,6 +103,12 @@ func (c *Call) options(side audio.Leg) transcribe.Options {
 func (c *Call) closed(side audio.Leg, phrases []string) transcribe.Options {
 	return transcribe.Options{Call: c.id, Tenant: c.tenant, Leg: side, Phrases: phrases}
 }
+
+// Mode is the way of listening to the call: Full or Screening.
+func (c *Call) Mode() string { return c.mode }
+
+// Reason says why Mode is not what was asked for; empty if it is.
+func (c *Call) Reason() string { return c.reason }
 
 // job is a decode of audio that arrived then.
 func (c *Call) job(arrived time.Time, timely bool) job {
@@ -129,7 +141,7 @@ func (c *Call) Hear(ctx context.Context, f audio.Frame, arrived time.Time) ([]tr
 // Weigh takes what Hear, Finish and Transcribe returned, in the order in which
 // it is judged, and how far the call has come, and decides what is heard next.
 func (c *Call) Weigh(segs []transcribe.Segment, at time.Duration) {
-	if c.l.mode == Full {
+	if c.mode == Full {
 		return
 	}
 	c.mu.Lock()
@@ -188,7 +200,7 @@ const reason = 1
 
 // Found tells the plan what the judge made of what was heard.
 func (c *Call) Found(f detectors.Finding) {
-	if c.l.mode == Full || f.Muted != "" || f.State == detectors.Retracted || f.Weight <= 0 {
+	if c.mode == Full || f.Muted != "" || f.State == detectors.Retracted || f.Weight <= 0 {
 		return
 	}
 	if f.Weight >= reason {
@@ -233,7 +245,7 @@ func (c *Call) Transcribe(ctx context.Context) (segs []transcribe.Segment, more 
 	c.mu.Lock()
 	awake, live := c.awake, c.live
 	c.mu.Unlock()
-	if c.l.mode == Full || ctx.Err() != nil { // cut off: the rest is not transcribed
+	if c.mode == Full || ctx.Err() != nil { // cut off: the rest is not transcribed
 		return nil, false, nil //nolint:nilerr // whoever cuts off knows
 	}
 	var next *leg
@@ -296,7 +308,7 @@ func (c *Call) Last(ctx context.Context) (segs []transcribe.Segment, err error) 
 func (c *Call) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return State{Transcribing: c.l.mode == Full || c.awake, Shed: c.shed && c.at <= c.until}
+	return State{Transcribing: c.mode == Full || c.awake, Shed: c.shed && c.at <= c.until}
 }
 
 // Close frees what the call holds, after everything else has returned.

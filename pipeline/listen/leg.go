@@ -83,7 +83,7 @@ func newLeg(c *Call, side audio.Leg) (*leg, error) {
 		return nil, fmt.Errorf("opening front end: %w", err)
 	}
 	g := &leg{call: c, leg: side, front: front, asked: -1}
-	if l.mode == Full {
+	if c.mode == Full {
 		g.open = l.newEar(c.options(side), transcribe.Openly, &g.utterances)
 		return g, nil
 	}

@@ -98,8 +98,7 @@ func New(engine transcribe.Engine, cfg Config, log *slog.Logger) (*Listener, err
 	}
 	l := &Listener{engine: engine, cfg: cfg, mode: cfg.Mode, log: log, calls: make(map[*Call]bool)}
 	info := engine.Info()
-	if cfg.Mode == Screening && !info.Phrases {
-		l.mode, l.reason = Full, fmt.Sprintf("%s takes no phrase lists: everything is transcribed", info.Backend)
+	if l.mode, l.reason = l.way(cfg.Mode); l.reason != "" {
 		log.Warn("cannot screen, listening fully", "backend", info.Backend)
 	}
 	slots := 0
@@ -108,6 +107,21 @@ func New(engine transcribe.Engine, cfg Config, log *slog.Logger) (*Listener, err
 	}
 	l.sched = newScheduler(slots)
 	return l, nil
+}
+
+// way is how a call is listened to that asks for mode, or for none, and why it
+// is not what was asked for.
+func (l *Listener) way(mode string) (does, reason string) {
+	info := l.engine.Info()
+	switch {
+	case mode == "":
+		return l.mode, l.reason
+	case mode == Screening && !info.Phrases:
+		return Full, fmt.Sprintf("%s takes no phrase lists: everything is transcribed", info.Backend)
+	case mode == Screening && l.cfg.Screens == nil:
+		return Full, "there are no lists to screen for: everything is transcribed"
+	}
+	return mode, ""
 }
 
 // Info is the engine's.

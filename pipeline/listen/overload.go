@@ -121,7 +121,7 @@ func (c *Call) sheddable() bool {
 func (c *Call) wokenAt() (at time.Time, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.woken, c.live && c.awake && !c.findings && c.l.mode == Screening
+	return c.woken, c.live && c.awake && !c.findings && c.mode == Screening
 }
 
 func (c *Call) loseOpen() bool {

@@ -22,6 +22,9 @@ type Call struct {
 	// counted and reported. Recorded audio waits instead.
 	Live  bool
 	Audio audio.Reader
+	// Listen is "full" or "screen" where this call is listened to in another
+	// way than others.
+	Listen string
 	// Admitted, where not nil, is called by the handler once it is sure that it
 	// will listen, and before it reads Audio: the source answers its peer only
 	// then. A handler that returns without having called it has refused the
