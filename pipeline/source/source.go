@@ -61,6 +61,13 @@ type Handler func(ctx context.Context, call *Call) error
 // Source takes calls in. Serve blocks until ctx ends or the source has no more
 // calls, running handle once per call; it returns after every handle has
 // returned.
+//
+// When ctx ends a live source takes no new calls, and goes on serving those
+// that it has, media and signalling, until their handles return: how long that
+// may take is decided by whoever gave it the handler, whose calls may outlive
+// ctx by a grace time. A live source has its addresses when it is made, so that
+// an address that cannot be had is told at the start; one that is not served
+// has to be closed.
 type Source interface {
 	Serve(ctx context.Context, handle Handler) error
 }
