@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -212,6 +213,62 @@ func TestBackendThatDiesAndReturnsIsHeardAgain(t *testing.T) {
 			t.Errorf("said %v, want about %v", said, want)
 		}
 	})
+}
+
+// A session that is away for a while is not replaced: it catches up with what
+// it missed, its leg is deaf until then, and in the end all was heard.
+func TestSessionThatIsAwayIsDeafAndCatchesUp(t *testing.T) {
+	for _, mode := range []string{listen.Full, listen.Screening} {
+		t.Run(mode, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := &transcribetest.Faulty{Phrases: true}
+				began := time.Now()
+				missed := 0
+				e.Write = func(_, _ int, f audio.Frame) ([]transcribe.Segment, error) {
+					if passed := time.Since(began); passed > 10*time.Second && passed < 12*time.Second {
+						missed++
+						return nil, fmt.Errorf("%w: restarting", transcribe.ErrAway)
+					}
+					if missed == 0 || mode == listen.Screening { // where words would wake the open vocabulary
+						return nil, nil
+					}
+					missed = 0
+					return []transcribe.Segment{{Leg: f.Leg, Utterance: 0, Final: true, Start: 10 * time.Second, End: 11 * time.Second, Text: "said meanwhile"}}, nil
+				}
+				var out memory
+				p := newPipeline(t, DefaultConfig(), e, &out)
+				if mode == listen.Screening {
+					p = newScreening(t, DefaultConfig(), e, &out)
+				}
+				call := &source.Call{
+					ID: "live", Tenant: "default", Source: "test", Legs: []audio.Leg{audio.Caller},
+					Live: true, Audio: &live{frames: 1000},
+				}
+				if err := p.Listen(context.Background(), call); err != nil {
+					t.Fatal(err)
+				}
+				var said []string
+				for _, s := range of[*callwardenv1.CallStatus](&out) {
+					said = append(said, s.Hearing.String()+" "+s.At.AsDuration().Round(time.Second).String())
+					if l := s.Legs[0]; s.Hearing == callwardenv1.Hearing_HEARING_DEAF && l.Reason != "recogniser is away: restarting" {
+						t.Errorf("deaf because of %q", l.Reason)
+					}
+				}
+				if want := []string{"HEARING_LISTENING 0s", "HEARING_DEAF 10s", "HEARING_LISTENING 12s"}; !slices.Equal(said, want) {
+					t.Errorf("said %v, want %v", said, want)
+				}
+				if n := e.Opened.Load(); n != 1 {
+					t.Errorf("opened %d sessions", n)
+				}
+				if !out.ended(t).Complete {
+					t.Error("the call was heard whole, and said not to be")
+				}
+				if n := len(of[*callwardenv1.TranscriptSegment](&out)); mode == listen.Full && n != 1 {
+					t.Errorf("%d segments of what was missed, want 1", n)
+				}
+			})
+		})
+	}
 }
 
 // watched tells of each status as it is published.

@@ -26,8 +26,12 @@ type Session interface {
 	// Write hears f, whose Rate is the one the session was opened with and
 	// whose Start is at or after the end of the frame before; a gap is heard
 	// as silence. It returns the segments that changed. An error wrapping
-	// ErrFrame leaves the session as it was; after any other error the
-	// session is dead and only Close may follow.
+	// ErrFrame leaves the session as it was. One wrapping ErrAway, which only
+	// sessions of live audio return, says that the leg is deaf for now: f was
+	// taken, segments may come with the error, and Writes go on, with an empty
+	// frame where there is no audio, until one without an error says that all
+	// is heard. After any other error the session is dead and only Close may
+	// follow.
 	Write(ctx context.Context, f audio.Frame) ([]Segment, error)
 	// Finish ends the audio and returns the final segments that remain. A
 	// session that heard nothing returns none. Only Close may follow.
@@ -58,6 +62,9 @@ type Options struct {
 	// and a little less surely for a fraction of the time that it takes. It is
 	// a wish: engines that know no such way open the session all the same.
 	Thrifty bool
+	// Live audio comes as it is spoken and cannot wait: a session whose
+	// recogniser is away for a while says so with ErrAway instead of waiting.
+	Live bool
 }
 
 // Info is what an engine can do.
@@ -136,7 +143,8 @@ type Pauser interface {
 	// Pause makes final what was heard since the last final segment, at the
 	// cost of no audio. What the session knows of the speaker stays; Write may
 	// follow, and the gap before its frame is not decoded. Its errors are
-	// those of Write.
+	// those of Write; with ErrAway the pause is taken and made when the session
+	// is back.
 	Pause(ctx context.Context) ([]Segment, error)
 }
 
@@ -147,10 +155,20 @@ type PhraseSession interface {
 	Unheard() []string
 }
 
+// Settler is implemented by sessions that know from where on their recogniser
+// would have to hear again, should it break.
+type Settler interface {
+	// Settled is the media time before which everything heard is in final
+	// segments, or was no speech: another session that hears the audio after
+	// it says the rest.
+	Settled() time.Duration
+}
+
 // Errors that a caller decides on.
 var (
 	ErrOption       = errors.New("option not supported")
 	ErrFrame        = errors.New("frame refused")
 	ErrClosed       = errors.New("session is closed")
-	ErrNotInstalled = errors.New("not installed") // exit code 3: say what to type
+	ErrAway         = errors.New("recogniser is away") // deaf for now; see Session.Write
+	ErrNotInstalled = errors.New("not installed")      // exit code 3: say what to type
 )

@@ -96,12 +96,12 @@ func (l *Listener) Begin(s Subject) (*Call, error) {
 
 // options are those of the open vocabulary for a leg.
 func (c *Call) options(side audio.Leg) transcribe.Options {
-	return transcribe.Options{Call: c.id, Tenant: c.tenant, Leg: side, Hints: c.hints}
+	return transcribe.Options{Call: c.id, Tenant: c.tenant, Leg: side, Hints: c.hints, Live: c.live}
 }
 
 // closed are those of a closed list.
 func (c *Call) closed(side audio.Leg, phrases []string) transcribe.Options {
-	return transcribe.Options{Call: c.id, Tenant: c.tenant, Leg: side, Phrases: phrases}
+	return transcribe.Options{Call: c.id, Tenant: c.tenant, Leg: side, Phrases: phrases, Live: c.live}
 }
 
 // Mode is the way of listening to the call: Full or Screening.
@@ -270,10 +270,24 @@ func (c *Call) Transcribe(ctx context.Context) (segs []transcribe.Segment, more 
 		}
 	}
 	if next == nil {
-		return nil, false, nil
+		return c.lookForAway(ctx)
 	}
 	segs, err = next.transcribe(ctx)
 	return segs, true, err
+}
+
+// lookForAway brings what sessions that were away have heard since.
+func (c *Call) lookForAway(ctx context.Context) (segs []transcribe.Segment, more bool, err error) {
+	for _, g := range c.legs {
+		if g.open == nil || g.open.deaf == nil {
+			continue
+		}
+		segs, err = g.open.look(ctx, g.call.job(time.Time{}, false))
+		if err == nil || len(segs) > 0 {
+			return segs, true, err
+		}
+	}
+	return nil, false, nil
 }
 
 // Finish hears the rest of a leg and returns its last words, but for those

@@ -78,9 +78,30 @@ func (e *ear) hear(ctx context.Context, j job, f audio.Frame) ([]transcribe.Segm
 		return segs, nil
 	case ctx.Err() != nil, errors.Is(err, transcribe.ErrFrame):
 		return segs, err
+	case errors.Is(err, transcribe.ErrAway):
+		return segs, e.miss(err)
 	}
 	segs = append(segs, e.settle()...)
 	return segs, e.replace(ctx, j, err, f.End())
+}
+
+// miss makes the ear deaf until its session is back, which hears then what it
+// has missed.
+func (e *ear) miss(why error) error {
+	if e.deaf == nil {
+		e.l.log.Info("deaf for now", "call", e.opt.Call, "leg", e.opt.Leg.String(), "err", why)
+	}
+	e.deaf = why
+	return why
+}
+
+// look asks a session that is away whether it is back, where no audio would
+// ask it.
+func (e *ear) look(ctx context.Context, j job) ([]transcribe.Segment, error) {
+	if e.sess == nil || !errors.Is(e.deaf, transcribe.ErrAway) {
+		return nil, e.deaf
+	}
+	return e.hear(ctx, j, audio.Frame{Leg: e.opt.Leg, Start: e.end, Rate: e.opt.RateHz})
 }
 
 // hearsAgain ends deafness.
@@ -155,8 +176,11 @@ func (e *ear) decode(ctx context.Context, j job, at time.Duration, method func(c
 		return nil, waited
 	}
 	segs = e.note(segs)
-	if err == nil || ctx.Err() != nil {
+	switch {
+	case err == nil, ctx.Err() != nil:
 		return segs, err
+	case errors.Is(err, transcribe.ErrAway):
+		return segs, e.miss(err)
 	}
 	segs = append(segs, e.settle()...)
 	return segs, e.replace(ctx, j, err, at)

@@ -134,7 +134,7 @@ func (g *leg) keyed(f audio.Frame) transcribe.Segment {
 func (g *leg) pass(ctx context.Context, to time.Duration, arrived time.Time) ([]transcribe.Segment, error) {
 	pad := min(to-g.end, maxPad-g.padded)
 	if pad <= 0 || g.rate == 0 {
-		return nil, nil
+		return g.open.look(ctx, g.call.job(arrived, false))
 	}
 	silence := audio.Frame{Leg: g.leg, Start: g.end, Rate: g.rate, PCM: make([]int16, int(pad*time.Duration(g.rate)/time.Second))}
 	g.end += pad
@@ -150,13 +150,14 @@ func (g *leg) write(ctx context.Context, f audio.Frame, arrived time.Time) ([]tr
 	}
 	var all []transcribe.Segment
 	for _, wide := range frames {
-		segs, err := g.open.hear(ctx, g.call.job(arrived, true), wide)
+		segs, failed := g.open.hear(ctx, g.call.job(arrived, true), wide)
 		all = append(all, segs...)
-		if err != nil {
+		err = failed
+		if err != nil && !errors.Is(err, transcribe.ErrAway) {
 			return all, err
 		}
 	}
-	return all, nil
+	return all, err
 }
 
 // screened lets the speech in f into the ring and has it heard against the
@@ -271,7 +272,8 @@ func (g *leg) follow(ctx context.Context, e *ear, at *int) ([]transcribe.Segment
 		next, ok := g.ring.read(*at, &g.scratch)
 		g.mu.Unlock()
 		if !ok && last == nil {
-			last = e.deaf
+			segs, err := e.look(ctx, g.call.job(time.Time{}, false))
+			return append(all, segs...), err
 		}
 		if !ok {
 			return all, last
@@ -333,7 +335,7 @@ func (g *leg) finish(ctx context.Context) ([]transcribe.Segment, error) {
 		for _, wide := range g.front.Flush() {
 			more, err := g.open.hear(ctx, g.call.job(time.Time{}, false), wide)
 			segs = append(segs, more...)
-			if err != nil {
+			if err != nil && !errors.Is(err, transcribe.ErrAway) {
 				return append(segs, g.open.settle()...), err
 			}
 		}

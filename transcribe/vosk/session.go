@@ -56,6 +56,7 @@ type session struct {
 	// The current utterance. Counts are on the recogniser's clock.
 	utterance int
 	begin     int                // sample that it begins at
+	undecoded time.Duration      // how much before that may not have been decoded then
 	polled    int                // sample of the last look at the hypothesis
 	text      string             // of the last look
 	shown     transcribe.Segment // last partial segment; no Text if none
@@ -70,6 +71,7 @@ var (
 	_ transcribe.Session       = (*session)(nil)
 	_ transcribe.PhraseSession = (*session)(nil)
 	_ transcribe.Pauser        = (*session)(nil)
+	_ transcribe.Settler       = (*session)(nil)
 )
 
 func newSession(e *Engine, rec uintptr, leg audio.Leg, grammar string, unheard []string) *session {
@@ -78,6 +80,13 @@ func newSession(e *Engine, rec uintptr, leg audio.Leg, grammar string, unheard [
 
 // Unheard lists the words of the phrases that the model does not know.
 func (s *session) Unheard() []string { return slices.Clone(s.unheard) }
+
+// Settled is where the current utterance begins.
+func (s *session) Settled() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(s.base, s.media(s.begin)-s.undecoded)
+}
 
 // samples is d in samples at the session's rate.
 func (s *session) samples(d time.Duration) int {
@@ -200,7 +209,7 @@ func (s *session) feed(pcm []int16, segments []transcribe.Segment) ([]transcribe
 // exchanges it.
 func (s *session) endUtterance(segments []transcribe.Segment) ([]transcribe.Segment, error) {
 	if s.old() {
-		segments, err := s.final(s.lib.finalResult(s.rec), segments)
+		segments, err := s.final(s.lib.finalResult(s.rec), 0, segments)
 		if err != nil {
 			return segments, err
 		}
@@ -208,7 +217,7 @@ func (s *session) endUtterance(segments []transcribe.Segment) ([]transcribe.Segm
 	}
 	// This way the library keeps its features, and with them what it has
 	// learned of the speaker.
-	return s.final(s.lib.result(s.rec), segments)
+	return s.final(s.lib.result(s.rec), decodeDelay, segments)
 }
 
 // listRenew is RenewEvery for phrase lists, where a new recogniser costs half:
@@ -230,7 +239,7 @@ func (s *session) renew() (err error) {
 	age := audio.Span(s.fed, s.rateHz)
 	s.rec, err = s.engine.renew(s.rec, s.grammar, age)
 	s.base += age
-	s.fed, s.begin, s.polled = 0, 0, 0
+	s.fed, s.begin, s.polled, s.undecoded = 0, 0, 0, 0
 	return err
 }
 
@@ -267,11 +276,14 @@ func (s *session) flush() (segments []transcribe.Segment, err error) {
 	if s.fed == s.begin {
 		return segments, nil
 	}
-	return s.final(s.lib.finalResult(s.rec), segments)
+	return s.final(s.lib.finalResult(s.rec), 0, segments)
 }
 
 // final turns a final result into a segment and begins the next utterance.
-func (s *session) final(text string, segments []transcribe.Segment) ([]transcribe.Segment, error) {
+//
+// Where the library keeps its features, the last of them belong to the next
+// utterance: undecoded is at most how many.
+func (s *session) final(text string, undecoded time.Duration, segments []transcribe.Segment) ([]transcribe.Segment, error) {
 	h, err := decodeHypothesis(text)
 	if err != nil {
 		return segments, err
@@ -288,7 +300,7 @@ func (s *session) final(text string, segments []transcribe.Segment) ([]transcrib
 		s.utterance++
 	}
 	s.shown, s.text, s.guessed = transcribe.Segment{}, "", nil
-	s.begin, s.polled = s.fed, s.fed
+	s.begin, s.polled, s.undecoded = s.fed, s.fed, undecoded
 	s.loud = loudness{}
 	return segments, nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -478,4 +479,40 @@ func residentMB(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return pages * os.Getpagesize() >> 20
+}
+
+// A session that hears only what came after Settled says what the one before
+// has not made final. It knows the speaker less, so a word may differ.
+func TestAnotherSessionSaysWhatIsNotSettled(t *testing.T) {
+	e := newEngine(t, installed(t))
+	pcm := speech(t)
+	words := func(segments []transcribe.Segment) (all []string) {
+		for _, seg := range finals(segments) {
+			all = append(all, strings.Fields(seg.Text)...)
+		}
+		return all
+	}
+	whole := open(t, e, transcribe.Options{})
+	want := words(append(hear(t, whole, 0, pcm), finish(t, whole)...))
+	for _, share := range []int{2, 6} {
+		s := open(t, e, transcribe.Options{})
+		cut := len(pcm) * share / 8
+		first := finals(hear(t, s, 0, pcm[:cut]))
+		settled := s.(transcribe.Settler).Settled()
+		from := int(settled.Seconds() * rate)
+		if from > cut || len(first) > 0 && first[len(first)-1].End > settled+decodeDelay {
+			t.Errorf("after %d samples settled up to %v, told %+v", cut, settled, first)
+		}
+		next := open(t, e, transcribe.Options{})
+		got := append(words(first), words(append(hear(t, next, settled, pcm[from:]), finish(t, next)...))...)
+		wrong := 0
+		for _, w := range want {
+			if !slices.Contains(got, w) {
+				wrong++
+			}
+		}
+		if wrong > 1 || max(len(got)-len(want), len(want)-len(got)) > 1 {
+			t.Errorf("after %d samples, settled at %v: said %q, want %q", cut, settled, got, want)
+		}
+	}
 }
