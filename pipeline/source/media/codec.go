@@ -36,6 +36,8 @@ func newCodec(f Format) (*codec, error) {
 		c.decode = decodeG711(audio.ALaw)
 	case f.Is("L16"):
 		c.decode = decodeL16(max(1, f.Channels))
+	case f.Is("G722"):
+		c.decode = decodeG722()
 	case f.Is("opus"):
 		return c, c.openOpus()
 	}
@@ -44,6 +46,11 @@ func newCodec(f Format) (*codec, error) {
 
 func decodeG711(law audio.G711) decode {
 	return func(dst []int16, payload []byte) ([]int16, error) { return law.Decode(dst, payload), nil }
+}
+
+func decodeG722() decode {
+	var d audio.G722Decoder
+	return func(dst []int16, payload []byte) ([]int16, error) { return d.Decode(dst, payload), nil }
 }
 
 // decodeL16 reads 16-bit samples in network order, RFC 3551 section 4.5.11;
