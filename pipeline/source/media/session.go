@@ -12,6 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
+
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
@@ -28,6 +31,11 @@ type StreamConfig struct {
 	Reports netip.AddrPort
 	// Mux is RTCP on the port of RTP, RFC 5761.
 	Mux bool
+	// Receive is how the stream is encrypted; nil where it is not. What does
+	// not prove to be of its key is dropped and counted as a stranger's.
+	Receive *Crypto
+	// Send encrypts receiver reports.
+	Send *Crypto
 	// Held says that nothing is to be expected: the media timeout waits.
 	Held bool
 }
@@ -59,7 +67,10 @@ type Stream struct {
 	cfg     StreamConfig
 	track   *Track
 	remote  netip.AddrPort // latched
-	stats   source.Stats   // what no track counts
+	receive *srtp.Context  // nil where nothing is encrypted
+	send    *srtp.Context
+	header  rtp.Header   // scratch
+	stats   source.Stats // what no track counts
 }
 
 // NewSession returns a call without streams, whose media clock begins now.
@@ -132,6 +143,14 @@ func (st *Stream) Change(cfg StreamConfig) error {
 
 // set is called with the session's lock held.
 func (st *Stream) set(cfg StreamConfig) error {
+	receive, err := rekey(st.receive, st.cfg.Receive, cfg.Receive)
+	if err != nil {
+		return err
+	}
+	send, err := rekey(st.send, st.cfg.Send, cfg.Send)
+	if err != nil {
+		return err
+	}
 	if st.track != nil && cfg.Leg == st.cfg.Leg {
 		if err := st.track.SetFormats(cfg.Formats); err != nil {
 			return err
@@ -149,8 +168,22 @@ func (st *Stream) set(cfg StreamConfig) error {
 	if cfg.Remote != st.cfg.Remote {
 		st.remote = netip.AddrPort{}
 	}
+	st.receive, st.send = receive, send
 	st.cfg = cfg
 	return nil
+}
+
+// rekey returns the context for a stream that went from one line to another:
+// the old one where nothing changed, for it knows how often the sequence
+// numbers have begun anew.
+func rekey(old *srtp.Context, was, is *Crypto) (*srtp.Context, error) {
+	if is == nil {
+		return nil, nil
+	}
+	if old != nil && was != nil && was.Equal(*is) {
+		return old, nil
+	}
+	return is.NewContext()
 }
 
 // Remove ends the stream and gives its ports back. What it counted stays in the
@@ -371,7 +404,7 @@ func (s *Session) poll(now time.Time) error {
 			}
 			for i := range n {
 				payload, from, came, _ := b.datagram(i)
-				st.take(payload, from, s.mediaTime(now, came))
+				st.take(payload, b.plain[:0], from, s.mediaTime(now, came))
 			}
 		}
 	}
@@ -389,10 +422,18 @@ func (s *Session) mediaTime(now, came time.Time) time.Duration {
 	return max(s.heard, now.Sub(s.began)-age)
 }
 
-func (st *Stream) take(payload []byte, from netip.AddrPort, at time.Duration) {
+// take hears one datagram; plain is room for what it was before encryption.
+func (st *Stream) take(payload, plain []byte, from netip.AddrPort, at time.Duration) {
 	s := st.session
 	if isRTCP(payload) {
 		return
+	}
+	if st.receive != nil {
+		var err error
+		if payload, err = st.receive.DecryptRTP(plain, payload, &st.header); err != nil {
+			st.refused(err)
+			return
+		}
 	}
 	if !st.knows(from) {
 		st.stats.Stranger++
@@ -400,6 +441,18 @@ func (st *Stream) take(payload []byte, from netip.AddrPort, at time.Duration) {
 	}
 	s.heard = at
 	s.ready = st.track.Push(s.ready, payload, at)
+}
+
+// refused counts what could not be decrypted.
+func (st *Stream) refused(err error) {
+	switch {
+	case errors.Is(err, srtp.ErrFailedToVerifyAuthTag), errors.Is(err, srtp.ErrMKINotFound):
+		st.stats.Stranger++
+	case st.header.Version == 2:
+		st.stats.Duplicate++ // or so old that it might be
+	default:
+		st.stats.Malformed++
+	}
 }
 
 // knows reports whether the stream comes from there.

@@ -92,6 +92,7 @@ type batch struct {
 	names    [batchSize]unix.RawSockaddrInet6 // the larger of the two kinds
 	controls [batchSize][64]byte
 	data     [batchSize][maxDatagram]byte
+	plain    [maxDatagram]byte // what one was before it was encrypted
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
