@@ -59,22 +59,26 @@ func DefaultConfig() Config {
 // maxJoinWait is what a socket's queue has room for.
 const maxJoinWait = 3 * time.Second
 
-// Validate says which key is wrong and what it must be.
+// Validate says what is wrong with c, each fault as "key: value rule".
 func (c Config) Validate() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return fmt.Errorf("listen: %q must be an address and port, such as 127.0.0.1:9092", c.Listen)
+		fault("listen: %q must be an address and port, such as 127.0.0.1:9092", c.Listen)
 	}
 	if _, err := c.networks(); err != nil {
-		return err
+		errs = append(errs, err)
 	}
 	if !announce.IsToken(c.Tenant) {
-		return fmt.Errorf("tenant: %q must be 1 to 128 letters, digits, - or _", c.Tenant)
+		fault("tenant: %q must be 1 to 128 letters, digits, - or _", c.Tenant)
 	}
-	if c.Sockets < 1 {
-		return fmt.Errorf("sockets: %d must be at least 1", c.Sockets)
-	}
-	if c.AnnouncedMost < 1 {
-		return fmt.Errorf("announced_most: %d must be at least 1", c.AnnouncedMost)
+	for _, n := range []struct {
+		key   string
+		value int
+	}{{"sockets", c.Sockets}, {"announced_most", c.AnnouncedMost}} {
+		if n.value < 1 {
+			fault("%s: %d must be at least 1", n.key, n.value)
+		}
 	}
 	for _, d := range []struct {
 		key   string
@@ -85,16 +89,18 @@ func (c Config) Validate() error {
 		{"announced_for", c.AnnouncedFor},
 	} {
 		if d.value <= 0 {
-			return fmt.Errorf("%s: %v must be above 0", d.key, d.value)
+			fault("%s: %v must be above 0", d.key, d.value)
 		}
 	}
-	if c.AnnounceWait < 0 || c.AnnounceWait > maxJoinWait {
-		return fmt.Errorf("announce_wait: %v must be 0s to %v", c.AnnounceWait, maxJoinWait)
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{{"announce_wait", c.AnnounceWait}, {"join_wait", c.JoinWait}} {
+		if d.value < 0 || d.value > maxJoinWait {
+			fault("%s: %v must be 0s to %v", d.key, d.value, maxJoinWait)
+		}
 	}
-	if c.JoinWait < 0 || c.JoinWait > maxJoinWait {
-		return fmt.Errorf("join_wait: %v must be 0s to %v", c.JoinWait, maxJoinWait)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (c Config) networks() ([]netip.Prefix, error) {
