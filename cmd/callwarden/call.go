@@ -1,0 +1,327 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/progress"
+	"github.com/spf13/cobra"
+
+	"github.com/callwarden/callwarden/cmd/internal/caller"
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+// call is the load client: recorded calls sent as telephone networks send
+// them.
+type call struct {
+	*app
+	cfg caller.Config
+
+	callerSide string
+	leg        string
+	silent     string
+	loss       string
+	asJSON     bool
+	quiet      bool
+}
+
+func newCall(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "call",
+		Short: "Send recorded calls as telephone networks do, one or thousands at once",
+		Long: `Sends a recorded call, WAV or FLAC, to callwarden or to any other recorder, in one
+of the ways in which telephone networks do, and tells what became of it. The
+legs of a stereo recording are sent apart, the left channel as the caller. With
+--calls as many are sent as wanted, begun at --rate a second.
+
+The exit code is 0 only where every call was answered and came to its own end.`,
+		Args: unknownCommand,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	cmd.AddCommand(newCallSIPREC(a), newCallRTP(a), newCallAudioSocket(a))
+	return cmd
+}
+
+func newCallSIPREC(a *app) *cobra.Command {
+	c, cmd := newCallWay(a, caller.SIPREC)
+	cmd.Short = "Send calls as a session border controller forks them: SIPREC"
+	cmd.Long = `Sends a recorded call as the session recording client of a session border
+controller does (RFC 7866): an INVITE with SDP and recording metadata, RTP for
+each leg, RTCP, and BYE at the end.`
+	cmd.Example = `  callwarden call siprec call.wav --to 127.0.0.1:5060
+  callwarden call siprec call.wav --to 127.0.0.1:5060 --calls 1000 --rate 50 --loop --duration 2m
+  callwarden call siprec call.wav --to sbc.example:5061 --transport tls --tls-ca ca.pem --srtp
+  callwarden call siprec call.wav --to 127.0.0.1:5060 --loss 5% --reorder 10 --drop-bye
+  callwarden call siprec call.wav --to 127.0.0.1:5060 --header 'P-Asserted-Identity: "Bank" <sip:+12025550123@example.com>'`
+	f := cmd.Flags()
+	c.addRTP(cmd)
+	f.StringVar(&c.cfg.Transport, "transport", c.cfg.Transport, "of SIP: udp, tcp or tls")
+	f.StringVar(&c.cfg.CA, "tls-ca", "", "PEM file of the authority that signed the server's certificate")
+	f.BoolVar(&c.cfg.Insecure, "tls-insecure", false, "take any certificate")
+	f.BoolVar(&c.cfg.SRTP, "srtp", false, "encrypt the audio; the key is in the SDP (RFC 4568)")
+	f.StringArrayVar(&c.cfg.Headers, "header", nil, "another header of the INVITE, 'Name: value'; may be given again")
+	f.BoolVar(&c.cfg.NoRecord, "plain", false, "a plain INVITE as a telephone sends it, without recording metadata")
+	_ = cmd.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions([]string{"udp", "tcp", "tls"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func newCallRTP(a *app) *cobra.Command {
+	c, cmd := newCallWay(a, caller.RTP)
+	cmd.Short = "Send calls as plain RTP, to known or announced ports"
+	cmd.Long = `Sends a recorded call as plain RTP: to ports that are known, one for each leg, or
+through the HTTP interface at which calls are announced and which gives the
+ports of each.`
+	cmd.Example = `  callwarden call rtp call.wav --to 127.0.0.1:4000,127.0.0.1:4002
+  callwarden call rtp mono.wav --to 127.0.0.1:4000 --codec PCMA
+  callwarden call rtp call.wav --to http://127.0.0.1:8080 --calls 100`
+	c.addRTP(cmd)
+	c.addToken(cmd)
+	cmd.Flags().Lookup("to").Usage = "where the calls go: HOST:PORT for each leg by comma, or the http URL that announces ports"
+	return cmd
+}
+
+func newCallAudioSocket(a *app) *cobra.Command {
+	c, cmd := newCallWay(a, caller.AudioSocket)
+	cmd.Short = "Send calls as Asterisk's AudioSocket does"
+	cmd.Long = `Sends a recorded call as Asterisk's AudioSocket does: a TCP connection for each
+leg. With --api the numbers and which two sockets are one call are told first.`
+	cmd.Example = `  callwarden call audiosocket mono.wav --to 127.0.0.1:9092
+  callwarden call audiosocket call.wav --to 127.0.0.1:9092 --leg caller
+  callwarden call audiosocket call.wav --to 127.0.0.1:9092 --api http://127.0.0.1:8080`
+	c.addToken(cmd)
+	cmd.Flags().StringVar(&c.cfg.API, "api", "", "http URL at which calls are announced")
+	return cmd
+}
+
+// newCallWay is a command with the flags that all ways have.
+func newCallWay(a *app, way string) (*call, *cobra.Command) {
+	c := &call{app: a, cfg: caller.DefaultConfig()}
+	c.cfg.Way = way
+	cmd := &cobra.Command{
+		Use:  way + " FILE",
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.cfg.To, "to", "", "where the calls go: HOST:PORT")
+	f.StringVar(&c.cfg.Bind, "bind", "", "local IP address (default: the one that leads there)")
+	f.IntVar(&c.cfg.Calls, "calls", c.cfg.Calls, "calls in all")
+	f.Float64Var(&c.cfg.Rate, "rate", c.cfg.Rate, "calls begun a second")
+	f.DurationVar(&c.cfg.Span, "duration", 0, "how long a call lasts (default: the recording; with --loop until interrupted)")
+	f.BoolVar(&c.cfg.Loop, "loop", false, "begin the recording again at its end")
+	f.StringVar(&c.cfg.From, "from", c.cfg.From, "number of the caller")
+	f.StringVar(&c.cfg.FromName, "from-name", "", "name of the caller")
+	f.StringVar(&c.cfg.Number, "to-number", c.cfg.Number, "number that is called")
+	f.StringVar(&c.cfg.NumberName, "to-name", "", "name of who is called")
+	f.StringVar(&c.callerSide, "caller", "left", "channel of the caller in a stereo recording: left or right")
+	f.StringVar(&c.leg, "leg", "", "send only one leg: caller or callee")
+	f.StringVar(&c.silent, "silent", "", "leg that is there but sends nothing: caller or callee")
+	f.BoolVar(&c.cfg.DropBye, "drop-bye", false, "end without saying so")
+	f.BoolVar(&c.asJSON, "json", false, "print the results as JSON")
+	f.BoolVarP(&c.quiet, "quiet", "q", false, "print results only where something went wrong")
+	_ = cmd.RegisterFlagCompletionFunc("caller", cobra.FixedCompletions([]string{"left", "right"}, cobra.ShellCompDirectiveNoFileComp))
+	for _, name := range []string{"leg", "silent"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions([]string{"caller", "callee"}, cobra.ShellCompDirectiveNoFileComp))
+	}
+	return c, cmd
+}
+
+func (c *call) addRTP(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&c.cfg.Codec, "codec", c.cfg.Codec, "of the audio: "+strings.Join(caller.Codecs(), ", "))
+	f.StringVar(&c.loss, "loss", "0%", "share of the packets that is lost on purpose, such as 5%")
+	f.IntVar(&c.cfg.Reorder, "reorder", 0, "send one packet in twenty up to so many packets late")
+	f.BoolVar(&c.cfg.NoRTCP, "no-rtcp", false, "send no RTCP")
+	_ = cmd.RegisterFlagCompletionFunc("codec", cobra.FixedCompletions(caller.Codecs(), cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (c *call) addToken(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.cfg.Token, "token", "", "bearer token of the http interface")
+}
+
+func (c *call) run(ctx context.Context, path string) error {
+	rec, err := c.recording(path)
+	if err != nil {
+		return err
+	}
+	if err := c.cfg.Validate(); err != nil {
+		return usagef("%w", err)
+	}
+	watch := &caller.Progress{}
+	bar := newCallBar(c.err, c.cfg, rec, watch)
+	results, err := caller.Run(ctx, c.cfg, rec, watch)
+	bar.close()
+	if results == nil {
+		return err
+	}
+	switch {
+	case c.asJSON:
+		enc := json.NewEncoder(c.out)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(results); err != nil {
+			return err
+		}
+	case !c.quiet || !results.Good():
+		printCalls(c.out, results)
+	}
+	if err == nil && !results.Good() {
+		err = &quietError{fmt.Errorf("not every call was taken and came to its own end")}
+	}
+	return err
+}
+
+// recording opens the file with what the flags say of its legs.
+func (c *call) recording(path string) (*caller.Recording, error) {
+	if c.callerSide != "left" && c.callerSide != "right" {
+		return nil, usagef("--caller: %q must be left or right", c.callerSide)
+	}
+	var err error
+	if c.cfg.Silent, err = someLeg("--silent", c.silent); err != nil {
+		return nil, err
+	}
+	only, err := someLeg("--leg", c.leg)
+	if err != nil {
+		return nil, err
+	}
+	if c.loss != "" {
+		if c.cfg.Loss, err = share(c.loss); err != nil {
+			return nil, usagef("--loss: %w", err)
+		}
+	}
+	rec, err := caller.Open(path, c.callerSide == "right")
+	if err != nil {
+		return nil, err
+	}
+	if only != audio.Unknown {
+		if rec, err = rec.Only(only); err != nil {
+			return nil, usagef("--leg: %w", err)
+		}
+	}
+	return rec, nil
+}
+
+// someLeg is the leg named by a flag, Unknown where it is empty.
+func someLeg(flag, name string) (audio.Leg, error) {
+	switch name {
+	case "":
+		return audio.Unknown, nil
+	case "caller":
+		return audio.Caller, nil
+	case "callee":
+		return audio.Callee, nil
+	}
+	return audio.Unknown, usagef("%s: %q must be caller or callee", flag, name)
+}
+
+// share reads 5% or 0.05.
+func share(s string) (float64, error) {
+	number, percent := strings.CutSuffix(s, "%")
+	v, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%q must be a share such as 5%%", s)
+	}
+	if percent {
+		v /= 100
+	}
+	return v, nil
+}
+
+func printCalls(out io.Writer, r *caller.Results) {
+	fmt.Fprintf(out, "%d of %d calls answered", r.Answered, r.Placed)
+	if r.Interrupted {
+		fmt.Fprint(out, ", interrupted")
+	}
+	fmt.Fprintf(out, " in %.0f s\n", r.WallS)
+	if t := r.Setup; t != nil {
+		fmt.Fprintf(out, "answered after  p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, max %.1f ms\n", t.P50, t.P90, t.P99, t.Max)
+	}
+	fmt.Fprintf(out, "%d packets sent, none more than %.1f ms late", r.Packets, r.Behind)
+	if r.Spoilt > 0 {
+		fmt.Fprintf(out, "; %d lost on purpose", r.Spoilt)
+	}
+	if r.Unsent > 0 {
+		fmt.Fprintf(out, "; %d could not be sent", r.Unsent)
+	}
+	fmt.Fprintln(out)
+	if r.Reports > 0 {
+		fmt.Fprintf(out, "%d lost, say %d receiver reports\n", r.ReportedLost, r.Reports)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, group := range []struct {
+		title  string
+		counts map[string]int
+	}{{"refused", r.Refused}, {"failed", r.Failed}, {"ended by the peer", r.Ended}} {
+		for _, why := range slices.Sorted(maps.Keys(group.counts)) {
+			fmt.Fprintf(w, "%s\t%d\t%s\n", group.title, group.counts[why], why)
+		}
+	}
+	_ = w.Flush() // to a terminal or a pipe; a broken one shows elsewhere
+}
+
+// callBar shows on a terminal how far the calls are.
+type callBar struct {
+	bars progress.Writer // nil where there is no terminal
+	stop func()
+}
+
+func newCallBar(out io.Writer, cfg caller.Config, rec *caller.Recording, watch *caller.Progress) *callBar {
+	width, ok := terminal(out)
+	if !ok {
+		return &callBar{}
+	}
+	last := rec.Length()
+	if cfg.Loop || cfg.Span > 0 && cfg.Span < last {
+		last = cfg.Span
+	}
+	begins := time.Duration(float64(cfg.Calls-1) / cfg.Rate * float64(time.Second))
+	b := &callBar{bars: newBars(out, width)}
+	b.bars.SetMessageLength(max(20, min(60, width/2)))
+	t := &progress.Tracker{Total: (begins + last).Milliseconds()}
+	if cfg.Loop && cfg.Span == 0 {
+		t.Total = 0 // nobody knows
+	}
+	begin := time.Now()
+	show := func() {
+		t.UpdateMessage(fmt.Sprintf("%d calls up, %d over, %d refused, %d failed", watch.Up.Load(), watch.Over.Load(), watch.Refused.Load(), watch.Failed.Load()))
+		t.SetValue(min(time.Since(begin).Milliseconds(), max(t.Total-1, 0)))
+	}
+	show()
+	b.bars.AppendTracker(t)
+	go b.bars.Render() // ends with close, which waits for it
+	tick := time.NewTicker(200 * time.Millisecond)
+	over, shown := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(shown)
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				show()
+			}
+		}
+	}()
+	b.stop = func() {
+		tick.Stop()
+		close(over)
+		<-shown
+		t.MarkAsDone()
+	}
+	return b
+}
+
+func (b *callBar) close() {
+	if b.bars == nil {
+		return
+	}
+	b.stop()
+	stopBars(b.bars)
+}

@@ -1,0 +1,152 @@
+package caller
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/callwarden/callwarden/pipeline/source/announce"
+)
+
+// plainRTP sends RTP to ports that are known, or that an HTTP interface
+// announces for each call.
+type plainRTP struct {
+	*media
+	watch *Progress
+	ears  []ear // static ports
+	api   *api  // nil with static ports
+}
+
+func newPlainRTP(cfg Config, rec *Recording, watch *Progress) (*plainRTP, error) {
+	p := &plainRTP{watch: watch}
+	peer := ""
+	if strings.Contains(cfg.To, "://") {
+		if err := checkURL("--to", cfg.To); err != nil {
+			return nil, err
+		}
+		p.api = newAPI(cfg.To, cfg.Token)
+		peer = p.api.hostPort()
+	} else {
+		if cfg.Calls > 1 {
+			return nil, fmt.Errorf("--calls: %d calls cannot share the ports %s; give the http URL that announces ports as --to", cfg.Calls, cfg.To)
+		}
+		for to := range strings.SplitSeq(cfg.To, ",") {
+			e, err := resolve(to)
+			if err != nil {
+				return nil, err
+			}
+			p.ears = append(p.ears, e)
+			peer = to
+		}
+		if len(p.ears) != len(rec.Legs) {
+			return nil, fmt.Errorf("--to: %d addresses for %d legs of %s", len(p.ears), len(rec.Legs), rec.Path)
+		}
+	}
+	var err error
+	if p.media, err = newMedia(cfg, rec, peer); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func resolve(hostPort string) (ear, error) {
+	addr, err := net.ResolveUDPAddr("udp", hostPort)
+	if err != nil {
+		return ear{}, fmt.Errorf("--to: %w", err)
+	}
+	a := addr.AddrPort()
+	a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	return ear{rtp: a, rtcp: netip.AddrPortFrom(a.Addr(), a.Port()+1)}, nil
+}
+
+// run implements way.
+func (p *plainRTP) run(ctx context.Context) error {
+	p.media.run(ctx)
+	return nil
+}
+
+// place implements way.
+func (p *plainRTP) place(ctx context.Context, _ int) (o outcome) {
+	begin := time.Now()
+	ears, location := p.ears, ""
+	if p.api != nil {
+		var err error
+		if ears, location, err = p.announce(ctx); err != nil {
+			return failed(err)
+		}
+	}
+	o = outcome{answered: true, setup: time.Since(begin)}
+	p.watch.Up.Add(1)
+	defer p.watch.Up.Add(-1)
+	var streams []*stream
+	for i, e := range ears {
+		s, err := p.stream(i, e)
+		if err != nil {
+			o.err = err
+			return o
+		}
+		streams = append(streams, s)
+	}
+	answered := time.Now()
+	o.end = p.play(ctx, streams, nil, nil, nil)
+	o.seconds = time.Since(answered).Seconds()
+	if location != "" && !p.cfg.DropBye {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpWithin)
+		defer cancel()
+		_, o.err = p.api.do(ending, http.MethodDelete, location, nil, nil)
+	}
+	return o
+}
+
+// announce asks for ports for one call; location ends it again.
+func (p *plainRTP) announce(ctx context.Context) (ears []ear, location string, err error) {
+	type leg struct {
+		Leg     announce.Leg `json:"leg"`
+		Formats []string     `json:"formats"`
+		Remote  string       `json:"remote"`
+	}
+	what := struct {
+		announce.Call
+		Legs []leg `json:"legs"`
+	}{Call: p.cfg.announcement()}
+	for i, side := range p.rec.Legs {
+		what.Legs = append(what.Legs, leg{
+			announce.Leg(side.Leg), []string{p.codec.rtpmap()}, netip.AddrPortFrom(p.local, uint16(p.lanes[i].port())).String(),
+		})
+	}
+	var said struct {
+		Call string `json:"call"`
+		Legs []struct {
+			Address string `json:"address"`
+		} `json:"legs"`
+	}
+	if _, err := p.api.do(ctx, http.MethodPost, "/v1/rtp/calls", what, &said); err != nil {
+		return nil, "", err
+	}
+	if len(said.Legs) != len(p.rec.Legs) {
+		return nil, "", fmt.Errorf("the answer announces %d ports for %d legs", len(said.Legs), len(p.rec.Legs))
+	}
+	for _, l := range said.Legs {
+		e, err := resolve(l.Address)
+		if err != nil {
+			return nil, "", err
+		}
+		ears = append(ears, e)
+	}
+	return ears, "/v1/rtp/calls/" + said.Call, nil
+}
+
+// close implements way.
+func (p *plainRTP) close() error {
+	if p.api != nil {
+		p.api.close()
+	}
+	if p.media == nil {
+		return nil
+	}
+	return p.media.close()
+}
