@@ -47,20 +47,19 @@ func (a *api) hostPort() string {
 	return u.Host + ":80"
 }
 
-// do asks and reads the answer into out, unless it is nil; path may be a whole
-// URL on the same server.
-func (a *api) do(ctx context.Context, method, path string, in, out any) (*http.Response, error) {
+// do asks and reads the answer into out, unless it is nil.
+func (a *api) do(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		body = bytes.NewReader(data)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if a.token != "" {
@@ -68,26 +67,26 @@ func (a *api) do(ctx context.Context, method, path string, in, out any) (*http.R
 	}
 	res, err := a.client.Do(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if res.StatusCode >= 300 {
 		var said struct {
 			Error string `json:"error"`
 		}
 		_ = json.Unmarshal(data, &said) // a proxy may answer in another way
-		return nil, &refusedError{res.Status, said.Error}
+		return &refusedError{res.Status, said.Error}
 	}
 	if out != nil {
 		if err := json.Unmarshal(data, out); err != nil {
-			return nil, fmt.Errorf("%s %s: reading the answer: %w", method, path, err)
+			return fmt.Errorf("%s %s: reading the answer: %w", method, path, err)
 		}
 	}
-	return res, nil
+	return nil
 }
 
 func (a *api) close() { a.client.CloseIdleConnections() }

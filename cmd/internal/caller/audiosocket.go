@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/callwarden/callwarden/pipeline/source/announce"
+	"github.com/callwarden/callwarden/pipeline/source/audiosocketsrc"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
@@ -148,13 +151,9 @@ func (a *audioSocket) announce(ctx context.Context, call string, id uuid.UUID, l
 	if a.api == nil {
 		return nil
 	}
-	what := struct {
-		announce.Call
-		Leg announce.Leg `json:"leg"`
-	}{a.cfg.announcement(), announce.Leg(leg)}
+	what := audiosocketsrc.Announcement{Call: a.cfg.announcement(), Leg: announce.Leg(leg)}
 	what.Call.Call = call
-	_, err := a.api.do(ctx, "PUT", "/v1/audiosocket/calls/"+id.String(), what, nil)
-	return err
+	return a.api.do(ctx, http.MethodPut, "/v1/audiosocket/calls/"+id.String(), what, nil)
 }
 
 // play sends sockets to their end, until ctx ends, or until the peer ends the
@@ -261,7 +260,7 @@ func (s *socket) write(b []byte) (took int) {
 // hangUp ends the call as Asterisk does.
 func (s *socket) hangUp() {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(hangUpWithin))
-	if _, err := s.conn.Write(append(s.rest, kindHangUp, 0, 0)); err != nil {
+	if _, err := s.conn.Write(slices.Concat(s.rest, []byte{kindHangUp, 0, 0})); err != nil {
 		s.unsent++
 	}
 }

@@ -25,7 +25,7 @@ type codec struct {
 }
 
 // Codecs are the names that [Config.Codec] may have.
-func Codecs() []string { return []string{"PCMU", "PCMA", "L16"} }
+func Codecs() []string { return []string{"PCMU", "PCMA", "G722", "L16"} }
 
 // codecFor is the named codec for a recording of rateHz.
 func codecFor(name string, rateHz int) (codec, error) {
@@ -36,6 +36,8 @@ func codecFor(name string, rateHz int) (codec, error) {
 	switch Codecs()[i] {
 	case "PCMA":
 		return codec{name: "PCMA", payload: 8, clockHz: 8000, rateHz: 8000, packet: 160, encode: g711(audio.ALaw)}, nil
+	case "G722": // its clock says 8 kHz for 16 (RFC 3551 4.5.2)
+		return codec{name: "G722", payload: 9, clockHz: 8000, rateHz: 16000, packet: 160, encode: g722}, nil
 	case "L16": // RFC 3551 4.5.11: big-endian; 8 and 16 kHz have no number of their own
 		rate := 8000
 		if rateHz >= 16000 {
@@ -48,6 +50,11 @@ func codecFor(name string, rateHz int) (codec, error) {
 
 func g711(law audio.G711) func([]int16) []byte {
 	return func(pcm []int16) []byte { return law.Encode(make([]byte, 0, len(pcm)), pcm) }
+}
+
+func g722(pcm []int16) []byte {
+	var e audio.G722Encoder
+	return e.Encode(make([]byte, 0, len(pcm)/2), pcm)
 }
 
 func linear(pcm []int16) []byte {

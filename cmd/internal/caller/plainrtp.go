@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/callwarden/callwarden/pipeline/source/announce"
+	"github.com/callwarden/callwarden/pipeline/source/rtpsrc"
 )
 
 // plainRTP sends RTP to ports that are known, or that an HTTP interface
@@ -97,35 +98,26 @@ func (p *plainRTP) place(ctx context.Context, _ int) (o outcome) {
 	if location != "" && !p.cfg.DropBye {
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpWithin)
 		defer cancel()
-		_, o.err = p.api.do(ending, http.MethodDelete, location, nil, nil)
+		o.err = p.api.do(ending, http.MethodDelete, location, nil, nil)
 	}
 	return o
 }
 
 // announce asks for ports for one call; location ends it again.
 func (p *plainRTP) announce(ctx context.Context) (ears []ear, location string, err error) {
-	type leg struct {
-		Leg     announce.Leg `json:"leg"`
-		Formats []string     `json:"formats"`
-		Remote  string       `json:"remote"`
-	}
-	what := struct {
-		announce.Call
-		Legs []leg `json:"legs"`
-	}{Call: p.cfg.announcement()}
+	ask := rtpsrc.Request{Call: p.cfg.announcement()}
 	for i, side := range p.rec.Legs {
-		what.Legs = append(what.Legs, leg{
-			announce.Leg(side.Leg), []string{p.codec.rtpmap()}, netip.AddrPortFrom(p.local, uint16(p.lanes[i].port())).String(),
+		ask.Legs = append(ask.Legs, rtpsrc.RequestLeg{
+			Leg: announce.Leg(side.Leg), Formats: []string{p.codec.rtpmap()},
+			Remote: netip.AddrPortFrom(p.local, uint16(p.lanes[i].port())).String(),
 		})
 	}
-	var said struct {
-		Call string `json:"call"`
-		Legs []struct {
-			Address string `json:"address"`
-		} `json:"legs"`
-	}
-	if _, err := p.api.do(ctx, http.MethodPost, "/v1/rtp/calls", what, &said); err != nil {
+	var said rtpsrc.Answer
+	if err := p.api.do(ctx, http.MethodPost, "/v1/rtp/calls", ask, &said); err != nil {
 		return nil, "", err
+	}
+	if len(said.Legs) == 0 && said.State != "" {
+		return nil, "", &refusedError{status: said.State}
 	}
 	if len(said.Legs) != len(p.rec.Legs) {
 		return nil, "", fmt.Errorf("the answer announces %d ports for %d legs", len(said.Legs), len(p.rec.Legs))
