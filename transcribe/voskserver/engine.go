@@ -10,10 +10,8 @@ package voskserver
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +25,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/callwarden/callwarden/transcribe"
+	"github.com/callwarden/callwarden/transcribe/peer"
 	"github.com/callwarden/callwarden/transcribe/stream"
 )
 
@@ -65,18 +64,18 @@ func (c Config) Validate() error {
 	if len(c.Addresses) == 0 {
 		return errors.New("addresses: empty, must name a Vosk server, such as ws://127.0.0.1:2700")
 	}
-	overGRPC := false
-	for _, a := range c.Addresses {
-		p, err := parseAddress(a)
+	grpc := false
+	for _, text := range c.Addresses {
+		a, err := parseAddress(text)
 		if err != nil {
 			return fmt.Errorf("addresses: %w", err)
 		}
-		overGRPC = overGRPC || p.grpc
+		grpc = grpc || overGRPC(a)
 	}
 	switch {
 	case c.RateHz < 8000 || c.RateHz > 48000:
 		return fmt.Errorf("rate_hz: %d must be from 8000 to 48000", c.RateHz)
-	case c.Vocabulary != "" && overGRPC:
+	case c.Vocabulary != "" && grpc:
 		return fmt.Errorf("vocabulary: %s is of no use over gRPC, which takes no phrase lists", c.Vocabulary)
 	case c.Open <= 0 || c.Open > time.Minute:
 		return fmt.Errorf("open: %v must be over 0s and at most 1m", c.Open)
@@ -86,51 +85,24 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// address is one server.
-type address struct {
-	text   string // as errors name it
-	host   string // with port
-	path   string // of the URL, over WebSocket
-	secure bool
-	grpc   bool
+// parseAddress reads where a server is and whether it speaks gRPC there.
+func parseAddress(s string) (peer.Address, error) {
+	a, err := peer.ParseAddress(s, "ws", "wss", "grpc", "grpcs")
+	if err == nil && overGRPC(a) && strings.Trim(a.Path, "/") != "" {
+		err = fmt.Errorf("%q must have no path", s)
+	}
+	return a, err
 }
 
-func parseAddress(s string) (address, error) {
-	scheme, rest, ok := strings.Cut(s, "://")
-	if !ok {
-		scheme, rest = "ws", s
-	}
-	host, path, slash := strings.Cut(rest, "/")
-	if slash {
-		path = "/" + path
-	}
-	a := address{text: scheme + "://" + rest, host: host, path: path}
-	switch scheme {
-	case "ws":
-	case "wss":
-		a.secure = true
-	case "grpc":
-		a.grpc = true
-	case "grpcs":
-		a.grpc, a.secure = true, true
-	default:
-		return a, fmt.Errorf("%q must begin with ws://, wss://, grpc:// or grpcs://", s)
-	}
-	if colon := strings.LastIndexByte(host, ':'); colon <= 0 || colon == len(host)-1 || strings.ContainsAny(host, "@ ?#") {
-		return a, fmt.Errorf("%q must have a host and a port", s)
-	}
-	if a.grpc && strings.Trim(path, "/") != "" {
-		return a, fmt.Errorf("%q must have no path", s)
-	}
-	return a, nil
-}
+func overGRPC(a peer.Address) bool { return strings.HasPrefix(a.Scheme, "grpc") }
 
 // Engine is some servers with the same model. It holds no connection but
 // those of its sessions, and one to each gRPC server that was used.
 type Engine struct {
 	cfg     Config
 	log     *slog.Logger
-	servers []*server
+	set     *peer.Set
+	servers []*server       // of set
 	words   map[string]bool // nil without a vocabulary
 	tls     *tls.Config
 
@@ -139,14 +111,10 @@ type Engine struct {
 }
 
 type server struct {
-	address
+	peer.Address
 	mu   sync.Mutex
-	down time.Time        // until when it is not asked first
 	conn *grpc.ClientConn // nil until used
 }
-
-// A server that could not be reached is asked after all others for so long.
-const downFor = 10 * time.Second
 
 var (
 	_ transcribe.Engine     = (*Engine)(nil)
@@ -158,28 +126,24 @@ func New(cfg Config, log *slog.Logger) (transcribe.Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("voskserver.%w", err)
 	}
-	e := &Engine{cfg: cfg, log: log, tls: &tls.Config{MinVersion: tls.VersionTLS12}}
+	trusted, err := peer.TLS(cfg.CA)
+	if err != nil {
+		return nil, fmt.Errorf("voskserver.%w", err)
+	}
+	e := &Engine{cfg: cfg, log: log, tls: trusted}
+	var names []string
 	for _, text := range cfg.Addresses {
 		a, err := parseAddress(text)
 		if err != nil {
 			return nil, err
 		}
-		e.servers = append(e.servers, &server{address: a})
+		e.servers = append(e.servers, &server{Address: a})
+		names = append(names, a.String())
 	}
-	if cfg.CA != "" {
-		pem, err := os.ReadFile(cfg.CA)
-		if err != nil {
-			return nil, fmt.Errorf("voskserver.ca: %w", err)
-		}
-		e.tls.RootCAs = x509.NewCertPool()
-		if !e.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("voskserver.ca: %s has no certificate in PEM", cfg.CA)
-		}
-	}
+	e.set = peer.NewSet("vosk server", names...)
 	if cfg.Vocabulary == "" {
 		return e, nil
 	}
-	var err error
 	if e.words, err = readVocabulary(cfg.Vocabulary); err != nil {
 		return nil, fmt.Errorf("voskserver.vocabulary: %w", err)
 	}
@@ -226,7 +190,7 @@ func readVocabulary(path string) (map[string]bool, error) {
 // Info is what the servers can do, as far as this side knows.
 func (e *Engine) Info() transcribe.Info {
 	return transcribe.Info{
-		Backend: "voskserver", Model: e.servers[0].text, Language: e.cfg.Language,
+		Backend: "voskserver", Model: e.servers[0].String(), Language: e.cfg.Language,
 		RateHz: e.cfg.RateHz, Phrases: e.words != nil,
 	}
 }
@@ -258,7 +222,15 @@ func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.S
 	if closed {
 		return nil, fmt.Errorf("voskserver engine: %w", transcribe.ErrClosed)
 	}
-	rec, err := e.dial(ctx, opt.Language, list.send)
+	var rec stream.Recogniser
+	err := e.set.Try(ctx, e.cfg.Open, func(ctx context.Context, i int) (err error) {
+		if srv := e.servers[i]; overGRPC(srv.Address) {
+			rec, err = e.dialGRPC(ctx, srv, opt.Language)
+		} else {
+			rec, err = e.dialWebSocket(ctx, srv, list.send)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -267,51 +239,6 @@ func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.S
 		return &phraseSession{s, list.unheard}, nil
 	}
 	return s, nil
-}
-
-// dial tries the servers in order, those that were down lately last.
-func (e *Engine) dial(ctx context.Context, language string, phrases []string) (stream.Recogniser, error) {
-	now := time.Now()
-	order := slices.Clone(e.servers)
-	slices.SortStableFunc(order, func(a, b *server) int { return cmp.Compare(a.downFor(now), b.downFor(now)) })
-	var errs []error
-	for _, srv := range order {
-		opening, cancel := context.WithTimeout(ctx, e.cfg.Open)
-		var rec stream.Recogniser
-		var err error
-		if srv.grpc {
-			rec, err = e.dialGRPC(opening, srv, language)
-		} else {
-			rec, err = e.dialWebSocket(opening, srv, phrases)
-		}
-		cancel()
-		if err == nil {
-			srv.is(time.Time{})
-			return rec, nil
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		srv.is(now.Add(downFor))
-		errs = append(errs, fmt.Errorf("vosk server %s: %w", srv.text, err))
-	}
-	if len(errs) == 1 {
-		return nil, errs[0]
-	}
-	return nil, errors.Join(errs...)
-}
-
-// downFor is how much longer the server is taken to be down; 0 if it is not.
-func (s *server) downFor(now time.Time) time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return max(0, s.down.Sub(now))
-}
-
-func (s *server) is(down time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.down = down
 }
 
 // Close ends the connections to gRPC servers. Sessions are closed before.

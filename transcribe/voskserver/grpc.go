@@ -36,10 +36,10 @@ func (e *Engine) connection(srv *server) (*grpc.ClientConn, error) {
 		return srv.conn, nil
 	}
 	creds := insecure.NewCredentials()
-	if srv.secure {
+	if srv.Scheme == "grpcs" {
 		creds = credentials.NewTLS(e.tls.Clone())
 	}
-	conn, err := grpc.NewClient("passthrough:///"+srv.host,
+	conn, err := grpc.NewClient("passthrough:///"+srv.Host,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute, Timeout: 20 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
@@ -65,7 +65,7 @@ func (e *Engine) dialGRPC(ctx context.Context, srv *server, language string) (st
 			return nil, err
 		}
 		r := &recognition{
-			peer: srv.text, answer: e.cfg.Answer, cancel: cancel,
+			peer: srv.String(), answer: e.cfg.Answer, cancel: cancel,
 			stream: &grpc.GenericClientStream[voskpb.StreamingRecognitionRequest, voskpb.StreamingRecognitionResponse]{ClientStream: cs},
 		}
 		return r, r.stream.Send(&voskpb.StreamingRecognitionRequest{

@@ -41,13 +41,9 @@ type socket struct {
 }
 
 func (e *Engine) dialWebSocket(ctx context.Context, srv *server, phrases []string) (stream.Recogniser, error) {
-	scheme := "ws"
-	if srv.secure {
-		scheme = "wss"
-	}
 	// A transport of its own: nothing is left idle when the session closes.
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: e.tls.Clone(), DisableKeepAlives: true}}
-	conn, resp, err := websocket.Dial(ctx, scheme+"://"+srv.host+srv.path, &websocket.DialOptions{HTTPClient: client})
+	conn, resp, err := websocket.Dial(ctx, srv.String(), &websocket.DialOptions{HTTPClient: client})
 	if err != nil {
 		client.CloseIdleConnections()
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
@@ -68,7 +64,7 @@ func (e *Engine) dialWebSocket(ctx context.Context, srv *server, phrases []strin
 	}
 	// Reading outlives the opening: Close ends it.
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &socket{peer: srv.text, answer: e.cfg.Answer, conn: conn, client: client, stop: stop, answers: make(chan []byte, 1)}
+	s := &socket{peer: srv.String(), answer: e.cfg.Answer, conn: conn, client: client, stop: stop, answers: make(chan []byte, 1)}
 	go s.read(reading)
 	return s, nil
 }
