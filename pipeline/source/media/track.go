@@ -35,13 +35,6 @@ func DefaultTrackConfig(leg audio.Leg) TrackConfig {
 	}
 }
 
-const (
-	// A leg without audio is told the time once it is so far behind, up to
-	// markLag ago: what is still on its way is not cut off.
-	markAfter = time.Second
-	markLag   = 500 * time.Millisecond
-)
-
 // TrackStats are what a track counted since it began.
 type TrackStats struct {
 	Packets     uint64 // understood, of the stream, in time
@@ -60,31 +53,33 @@ type TrackStats struct {
 // comes out is a function of the packets and of the times at which they came.
 //
 // A stream's place on the media clock is that of its first packet's arrival;
-// from there on its timestamps count. It is used by one goroutine at a time.
+// from there on its timestamps count. Where packets are missing, something like
+// the sound before them is made up and counted in Frame.Lost; where the peer
+// sent none, there is a gap between frames. A sender's clock that is not ours
+// is followed: once the packets come 80 ms off for two seconds, the difference
+// is put in or left out where nobody speaks.
+//
+// It is used by one goroutine at a time.
 type Track struct {
-	cfg   TrackConfig
-	types [128]*codec
-	stats TrackStats
+	cfg     TrackConfig
+	types   [128]*codec
+	stats   TrackStats
+	now     time.Duration // the latest time that was told
+	order   order
+	clock   clock
+	key     key
+	comfort comfort
+	hidden  concealer
+	report  reception
 
-	// The source that is heard.
-	started bool
-	ssrc    uint32
-	next    uint16 // sequence number that is due
-
-	// The media clock: sample pos since epoch stands for timestamp due.
-	epoch  time.Duration
-	rateHz int // 0 until there was audio
-	clock  int // Hz of the timestamps
-	pos    int64
-	due    uint32
-
+	usual   int         // samples of the last packet with audio
 	pending audio.Frame // not handed out yet; empty PCM for none
 }
 
 // NewTrack returns a track that has heard nothing. An error names the format
 // that cannot be heard.
 func NewTrack(cfg TrackConfig) (*Track, error) {
-	t := &Track{cfg: cfg, epoch: cfg.After}
+	t := &Track{cfg: cfg, clock: clock{epoch: cfg.After}}
 	if err := t.SetFormats(cfg.Formats); err != nil {
 		return nil, err
 	}
@@ -117,14 +112,7 @@ func (t *Track) SetFormats(formats []Format) error {
 func (t *Track) Stats() TrackStats { return t.stats }
 
 // End is the media time up to which frames were made.
-func (t *Track) End() time.Duration { return t.time(t.pos) }
-
-func (t *Track) time(pos int64) time.Duration {
-	if t.rateHz == 0 {
-		return t.epoch
-	}
-	return t.epoch + audio.Span(int(pos), t.rateHz)
-}
+func (t *Track) End() time.Duration { return t.clock.end() }
 
 // Push takes one packet that came at the media time at, which never goes back,
 // and appends the frames that are complete to out. The packet is not kept.
@@ -134,21 +122,46 @@ func (t *Track) Push(out []audio.Frame, datagram []byte, at time.Duration) []aud
 		t.stats.Malformed++
 		return out
 	}
-	if !t.started || p.ssrc != t.ssrc {
-		t.started, t.ssrc, t.next = true, p.ssrc, p.sequence
-		t.clock = 0
-	}
-	if int16(p.sequence-t.next) < 0 {
-		t.stats.Late++
-		return out
-	}
-	t.stats.Lost += uint64(p.sequence - t.next)
-	t.next = p.sequence + 1
-	return t.play(out, p, at)
+	out = t.expire(out, at)
+	return t.place(out, p, t.now)
 }
 
-// play decodes a packet whose turn it is.
-func (t *Track) play(out []audio.Frame, p packet, at time.Duration) []audio.Frame {
+// Advance says that it is at, appends what is complete by then to out, and a
+// time mark where nothing came for a second.
+func (t *Track) Advance(out []audio.Frame, at time.Duration) []audio.Frame {
+	out = t.expire(out, at)
+	out = t.soothe(out, t.now)
+	out = t.hand(out)
+	return t.mark(out, t.now)
+}
+
+// Flush ends the stream: it appends what is left to out. What a missing packet
+// was waited for is heard without it.
+func (t *Track) Flush(out []audio.Frame) []audio.Frame {
+	for t.order.waiting > 0 {
+		out = t.release(out)
+	}
+	if t.key.down {
+		out = t.press(out, t.now)
+	}
+	return t.hand(out)
+}
+
+// expire does what is due at the time at.
+func (t *Track) expire(out []audio.Frame, at time.Duration) []audio.Frame {
+	t.now = max(t.now, at)
+	for t.order.waiting > 0 && t.now-t.order.since >= t.cfg.Window {
+		out = t.release(out)
+	}
+	if t.key.down && t.now-t.key.at >= keyTimeout {
+		out = t.press(out, t.now)
+	}
+	return out
+}
+
+// play hears a packet whose turn it is, which came at the time at; before it
+// lost packets never came.
+func (t *Track) play(out []audio.Frame, p packet, at time.Duration, lost int) []audio.Frame {
 	c := t.types[p.payloadType]
 	if c == nil {
 		t.stats.Unsupported++
@@ -156,40 +169,121 @@ func (t *Track) play(out []audio.Frame, p packet, at time.Duration) []audio.Fram
 	}
 	t.stats.Packets++
 	t.stats.Bytes += uint64(len(p.payload))
-	if c.kind != Audio {
-		return out
+	switch c.kind {
+	case Events:
+		return t.event(out, p, at)
+	case Noise:
+		return t.rest(out, c, p, at, lost)
 	}
-	if c.rateHz != t.rateHz || c.ClockHz != t.clock {
-		out = t.hand(out)
-		t.epoch, t.pos = max(t.End(), at), 0
-		t.rateHz, t.clock, t.due = c.rateHz, c.ClockHz, p.timestamp
-	}
-	if gap := int64(int32(p.timestamp-t.due)) * int64(t.rateHz) / int64(t.clock); gap > 0 && t.time(t.pos+gap) <= at+t.cfg.MaxLead {
-		out = t.hand(out)
-		t.pos += gap
-	}
+	return t.hear(out, c, p, at, lost)
+}
+
+// hear decodes a packet of audio.
+func (t *Track) hear(out []audio.Frame, c *codec, p packet, at time.Duration, lost int) []audio.Frame {
+	out = t.moveTo(out, c.rateHz, c.ClockHz, p.timestamp, at, lost)
+	t.comfort.on = false
 	t.begin()
 	before := len(t.pending.PCM)
 	pcm, err := c.decode(t.pending.PCM, p.payload)
 	if err != nil {
 		t.stats.Malformed++
+		out = t.fill(out, t.usual)
+		t.clock.due = p.timestamp + t.clock.ticks(t.usual)
+		return out
+	}
+	n := len(pcm) - before
+	t.clock.due = p.timestamp + t.clock.ticks(n)
+	if n == 0 {
+		return out
+	}
+	t.usual = n
+	t.hidden.blend(pcm[before:])
+	t.hidden.remember(pcm[before:], c.rateHz)
+	switch {
+	case t.clock.end()-at > t.cfg.MaxLead:
+		t.stats.Early++
+		return out
+	case t.clock.drops(pcm[before:]):
+		return out
 	}
 	t.pending.PCM = pcm
-	n := len(pcm) - before
-	t.pos += int64(n)
-	t.due = p.timestamp + uint32(n*t.clock/t.rateHz)
-	if t.pending.End()-t.pending.Start >= t.cfg.Span {
+	t.clock.pos += int64(n)
+	return t.handFull(out)
+}
+
+// moveTo makes the timestamp the next that is due, with whatever lies before
+// it: what was lost, comfort noise, or nothing.
+func (t *Track) moveTo(out []audio.Frame, rateHz, clockHz int, timestamp uint32, at time.Duration, lost int) []audio.Frame {
+	if rateHz != t.clock.rateHz || clockHz != t.clock.hz {
 		out = t.hand(out)
+		t.clock.anchor(rateHz, clockHz, timestamp, at)
+		t.hidden.forget()
+		return out
+	}
+	gap, jumped := t.clock.gap(timestamp, at, t.cfg.MaxLead)
+	if jumped {
+		t.stats.Changes++
+	}
+	if lost > 0 && !t.comfort.on && t.usual > 0 {
+		// Sums may be wrong where silence was lost too, but never in how
+		// long it was.
+		made := min(gap, lost*t.usual, t.clock.samples(maxMadeUp))
+		out = t.fill(out, made)
+		gap -= made
+	}
+	if t.comfort.on {
+		quiet := min(gap, t.clock.samples(t.comfort.until-t.clock.end()))
+		out = t.hush(out, quiet)
+		gap -= max(0, quiet)
+	}
+	if gap > 0 {
+		out = t.hand(out)
+		t.clock.pos += int64(gap)
+		t.hidden.forget()
+	}
+	t.clock.measure(at)
+	return out
+}
+
+// maxMadeUp is the most that is made up for one loss. What is longer is a gap.
+const maxMadeUp = 2 * time.Second
+
+// fill makes up n samples.
+func (t *Track) fill(out []audio.Frame, n int) []audio.Frame {
+	for n > 0 {
+		t.begin()
+		m := min(n, t.room())
+		t.pending.PCM = t.hidden.conceal(t.pending.PCM, m)
+		t.pending.Lost += audio.Span(m, t.clock.rateHz)
+		t.clock.pos += int64(m)
+		n -= m
+		out = t.handFull(out)
 	}
 	return out
 }
 
-// begin makes room for audio at pos.
+// room is how many samples pending takes until it is full, at least 1.
+func (t *Track) room() int {
+	return max(1, t.clock.samples(t.cfg.Span)-len(t.pending.PCM))
+}
+
+// begin makes room for audio at the end of what there is.
 func (t *Track) begin() {
 	if t.pending.PCM == nil {
-		room := int(t.cfg.Span*time.Duration(t.rateHz)/time.Second) + t.rateHz/50
-		t.pending = audio.Frame{Leg: t.cfg.Leg, Start: t.time(t.pos), Rate: t.rateHz, PCM: make([]int16, 0, room)}
+		room := t.clock.samples(t.cfg.Span) + max(t.usual, t.clock.rateHz/50)
+		t.pending = audio.Frame{Leg: t.cfg.Leg, Start: t.clock.end(), Rate: t.clock.rateHz, PCM: make([]int16, 0, room)}
 	}
+	if len(t.pending.PCM) == 0 {
+		t.pending.Start = t.clock.end()
+	}
+}
+
+// handFull appends what is pending to out if it is a frame's worth.
+func (t *Track) handFull(out []audio.Frame) []audio.Frame {
+	if len(t.pending.PCM) >= t.clock.samples(t.cfg.Span) {
+		return t.hand(out)
+	}
+	return out
 }
 
 // hand appends what is pending to out.
@@ -201,18 +295,25 @@ func (t *Track) hand(out []audio.Frame) []audio.Frame {
 	return out
 }
 
-// Advance says that it is at, appends what is complete by then to out, and a
-// time mark where nothing came for a second.
-func (t *Track) Advance(out []audio.Frame, at time.Duration) []audio.Frame {
-	out = t.hand(out)
-	if to := at - markLag; to-t.End() >= markAfter-markLag {
-		rate := max(t.rateHz, minRateHz)
-		t.epoch, t.pos = to, 0
-		t.clock = 0
-		out = append(out, audio.Frame{Leg: t.cfg.Leg, Start: to, Rate: rate})
+const (
+	// A leg without audio is told the time once it is so far behind, up to
+	// markLag ago: what is still on its way is not cut off.
+	markAfter = time.Second
+	markLag   = 500 * time.Millisecond
+)
+
+// mark tells the time where nothing came for long.
+func (t *Track) mark(out []audio.Frame, at time.Duration) []audio.Frame {
+	if t.order.waiting > 0 || at-t.clock.end() < markAfter {
+		return out
 	}
-	return out
+	return append(out, t.silence(at-markLag))
 }
 
-// Flush ends the stream: it appends what is left to out.
-func (t *Track) Flush(out []audio.Frame) []audio.Frame { return t.hand(out) }
+// silence moves the clock on to a time at which nothing came. Pending must have
+// been handed out.
+func (t *Track) silence(to time.Duration) audio.Frame {
+	t.clock.silence(to)
+	t.hidden.forget()
+	return audio.Frame{Leg: t.cfg.Leg, Start: t.clock.end(), Rate: max(t.clock.rateHz, minRateHz)}
+}
