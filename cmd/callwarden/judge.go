@@ -37,6 +37,11 @@ const (
 // judge loads what calls are judged by. A call keeps the packs with which it
 // began; where somebody runs the watcher, the next has those of its time.
 func (f *judgeFlags) judge(log *slog.Logger) (*tactics.Watcher, pipeline.Judge, error) {
+	return f.judgeBy(risk.DefaultConfig(), log)
+}
+
+// judgeBy is judge with other levels than the usual.
+func (f *judgeFlags) judgeBy(levels risk.Config, log *slog.Logger) (*tactics.Watcher, pipeline.Judge, error) {
 	packs, err := tactics.NewWatcher(f.packs, packsEvery, log)
 	if err != nil {
 		return nil, nil, usagef("--packs: %w", err)
@@ -47,7 +52,7 @@ func (f *judgeFlags) judge(log *slog.Logger) (*tactics.Watcher, pipeline.Judge, 
 	}
 	return packs, func(*source.Call) (detectors.Detector, *risk.Meter) {
 		lib := packs.Library()
-		cfg := risk.DefaultConfig()
+		cfg := levels
 		cfg.Advise = func(tactic string, level risk.Level) risk.Advice {
 			a, ok := lib.Advice(tactic, adviceLanguage, f.country, level.String())
 			if !ok {

@@ -120,6 +120,7 @@ or for a one-time code, and the other side is about to give it.`,
 		Example: `  callwarden models install            once: the speech model and library
   callwarden replay call.wav           hear a recorded call, print its events
   callwarden replay calls/ --out r     a report to look at for each call
+  callwarden serve -c callwarden.yml   hear live calls by all configured ways in
   callwarden watch                     follow the events of a NATS server`,
 		Version:       version(),
 		SilenceErrors: true,
@@ -133,6 +134,8 @@ or for a one-time code, and the other side is about to give it.`,
 		return usagef("%w; see %s --help", err, c.CommandPath())
 	})
 	root.AddCommand(
+		newServe(a),
+		newCheck(a),
 		newReplay(a),
 		newEval(a),
 		newBench(a),

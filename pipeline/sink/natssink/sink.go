@@ -251,6 +251,23 @@ func (s *Sink) Err() error {
 	return s.trouble()
 }
 
+// Up is why events cannot be delivered at the moment, nil if they can. What
+// the server has refused does not count.
+func (s *Sink) Up() error {
+	if _, _, broken := s.box.account(); broken != nil {
+		return broken
+	}
+	if err := s.trouble(); err != nil {
+		return err
+	}
+	select {
+	case <-s.ready:
+		return nil
+	default:
+		return fmt.Errorf("%s is not reached yet", s.cfg.target())
+	}
+}
+
 func (s *Sink) trouble() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

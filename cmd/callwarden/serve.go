@@ -1,0 +1,587 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/callwarden/callwarden/cmd/internal/metrics"
+	"github.com/callwarden/callwarden/detectors/tactics"
+	"github.com/callwarden/callwarden/models"
+	"github.com/callwarden/callwarden/pipeline"
+	"github.com/callwarden/callwarden/pipeline/admit"
+	"github.com/callwarden/callwarden/pipeline/listen"
+	"github.com/callwarden/callwarden/pipeline/sink"
+	"github.com/callwarden/callwarden/pipeline/sink/jsonsink"
+	"github.com/callwarden/callwarden/pipeline/sink/natssink"
+	"github.com/callwarden/callwarden/pipeline/sink/reportsink"
+	"github.com/callwarden/callwarden/pipeline/sink/termsink"
+	"github.com/callwarden/callwarden/pipeline/source"
+	"github.com/callwarden/callwarden/transcribe"
+)
+
+// serveFlags take the place of keys of the file, for trying something out.
+type serveFlags struct {
+	backend, listen, nats, http string
+}
+
+func newServe(a *app) *cobra.Command {
+	var path string
+	var over serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Hear live calls by all configured ways in",
+		Long: `Takes calls in by every way that the configuration enables, hears and judges
+them, and publishes what it finds over NATS: to the embedded server, or to one
+of your own. The first SIGTERM or interrupt ends it in order: no new calls are
+taken, those in progress may end within drain.grace, what was found is
+delivered, and the exit code is 0. A second one ends it at once.`,
+		Example: `  callwarden check -c callwarden.yml
+  callwarden serve -c callwarden.yml
+  callwarden serve -c callwarden.yml --backend none   load tests: nothing is heard
+  curl http://127.0.0.1:8080/readyz                   what is up, and what is missing
+  callwarden watch                                    follow what is found`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := loadServeConfig(path)
+			if err != nil {
+				return err
+			}
+			if err := over.apply(&cfg); err != nil {
+				return err
+			}
+			return newServer(a, cfg).run(c.Context())
+		},
+	}
+	addConfigFlag(cmd, &path)
+	f := cmd.Flags()
+	f.StringVar(&over.backend, "backend", "", "in place of transcriber.backend: "+strings.Join(backendNames(), ", "))
+	f.StringVar(&over.listen, "listen", "", "in place of listen.mode: full, screen")
+	f.StringVar(&over.nats, "nats", "", "in place of sinks.nats.url: the NATS server to publish to")
+	f.StringVar(&over.http, "http", "", "in place of http.listen: the address of /healthz, /readyz and /metrics")
+	_ = cmd.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(backendNames(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("listen", cobra.FixedCompletions([]string{listen.Full, listen.Screening}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// apply puts the flags in the place of their keys.
+func (f serveFlags) apply(cfg *serveConfig) error {
+	var errs []error
+	if f.backend != "" {
+		cfg.Transcriber.Mode, cfg.Transcriber.Backend = inProcess, f.backend
+		errs = append(errs, oneOf("--backend", f.backend, backendNames()...))
+	}
+	if f.listen != "" {
+		cfg.Listen.Mode = f.listen
+		errs = append(errs, oneOf("--listen", f.listen, listen.Full, listen.Screening))
+	}
+	if f.nats != "" {
+		cfg.Sinks.NATS.Enabled, cfg.Sinks.NATS.Config.URL = true, f.nats
+		errs = append(errs, cfg.Sinks.NATS.Config.Validate())
+	}
+	if f.http != "" {
+		cfg.HTTP.Listen = f.http
+		errs = append(errs, cfg.HTTP.Validate())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return &usageError{err}
+	}
+	return nil
+}
+
+// server is one run of serve.
+type server struct {
+	*app
+	cfg     serveConfig
+	log     *slog.Logger
+	health  *health
+	metrics *metrics.Metrics
+	rules   *admit.Rules
+	pipe    *pipeline.Pipeline
+	// open opens the recogniser; tests have their own.
+	open func() (transcribe.Engine, error)
+
+	mu       sync.Mutex
+	listener *listen.Listener
+	nats     *natssink.Sink
+	ways     []*entrance
+	restarts func() uint64
+}
+
+func newServer(a *app, cfg serveConfig) *server {
+	s := &server{app: a, cfg: cfg, log: cfg.Log.logger(a), health: newHealth()}
+	s.open = func() (transcribe.Engine, error) {
+		f := cfg.Transcriber.flags()
+		return f.engine(a, s.log)
+	}
+	s.metrics = metrics.New(metrics.From{
+		Version: version(), Listener: s.listenStats, NATS: s.natsStats, Sources: s.sourceStats, Restarts: s.restartStats,
+	})
+	return s
+}
+
+func (c logConfig) logger(a *app) *slog.Logger {
+	opt := &slog.HandlerOptions{Level: map[string]slog.Level{
+		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+	}[c.Level]}
+	if a.verbose {
+		opt.Level = slog.LevelDebug
+	}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(a.err, opt))
+	}
+	return slog.New(slog.NewTextHandler(a.err, opt))
+}
+
+// flags are those that open the chosen backend.
+func (c transcriberConfig) flags() *hearFlags {
+	f := &hearFlags{backend: c.Backend, model: c.Model, library: c.Library}
+	if c.Mode != inProcess {
+		f.backend = c.Mode
+	}
+	if f.model == "" {
+		f.model = models.DefaultModel
+	}
+	if f.library == "" {
+		f.library = models.DefaultLibrary
+	}
+	return f
+}
+
+// run serves until ctx ends, then drains. It leaves nothing behind.
+func (s *server) run(ctx context.Context) (err error) {
+	if s.rules, err = admit.New(s.cfg.Admit); err != nil {
+		return usagef("admit: %w", err)
+	}
+	closeHTTP, err := s.serveHTTP()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeHTTP()) }()
+
+	engine, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	if r, ok := engine.(interface{ Restarts() uint64 }); ok {
+		s.mu.Lock()
+		s.restarts = r.Restarts
+		s.mu.Unlock()
+	}
+	s.health.set("engine", nil)
+
+	judging := judgeFlags{packs: s.cfg.Judge.Packs, country: s.cfg.Judge.Country, unmasked: s.cfg.Calls.Unmasked}
+	packs, judge, err := judging.judgeBy(s.cfg.Risk, s.log)
+	if err != nil {
+		return err
+	}
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	var watched sync.WaitGroup
+	watched.Go(func() { _ = packs.Run(watching) })
+	defer func() { stopWatching(); watched.Wait() }()
+
+	closeListening, err := s.startListening(engine, packs.Library)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeListening()) }()
+
+	out, closeSinks, err := s.openSinks()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeSinks()) }()
+	if s.pipe, err = pipeline.New(s.cfg.Calls, s.listener, judge, out, s.log); err != nil {
+		return usagef("calls: %w", err)
+	}
+	return s.serveCalls(ctx)
+}
+
+// startListening makes the listening plan on engine.
+func (s *server) startListening(engine transcribe.Engine, packs func() *tactics.Library) (closeListening func() error, err error) {
+	f := hearFlags{listen: s.cfg.Listen.Mode}
+	if slices.ContainsFunc(s.cfg.Admit.Rules, func(r admit.Rule) bool { return r.Listen == listen.Screening }) {
+		f.listen = listen.Screening // for the calls of these rules
+	}
+	listening, closeListening := f.listening(s.app, engine, packs, s.log)
+	listening.Language = s.cfg.Listen.Language
+	if s.cfg.Listen.Mode == listen.Full {
+		listening.Mode = listen.Full
+	}
+	listener, err := listen.New(engine, listening, s.log)
+	if err != nil {
+		return nil, errors.Join(usagef("%w", err), closeListening())
+	}
+	s.mu.Lock()
+	s.listener = listener
+	s.mu.Unlock()
+	return closeListening, nil
+}
+
+// openSinks opens every way out that is enabled.
+func (s *server) openSinks() (out sink.Sink, closeSinks func() error, err error) {
+	sinks := []sink.Sink{s.metrics}
+	var closers []func() error // after the sinks, in this order
+	closeSinks = func() error {
+		err := closeSink(sink.Tee(sinks...), s.cfg.Drain.Deliver)
+		for _, c := range closers {
+			err = errors.Join(err, c())
+		}
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeSinks())
+		}
+	}()
+	c := s.cfg.Sinks
+	if c.Terminal.Enabled {
+		lines := c.Terminal.Config
+		if width, ok := terminal(s.app.out); ok {
+			lines.Color = lines.Color || os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+			if lines.Width == 0 {
+				lines.Width = width
+			}
+		}
+		sinks = append(sinks, termsink.New(s.app.out, lines))
+	}
+	if c.JSON.Enabled {
+		w := s.app.out
+		if c.JSON.File != "-" {
+			file, err := os.OpenFile(c.JSON.File, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+			if err != nil {
+				return nil, closeSinks, fmt.Errorf("sinks.json.file: %w", err)
+			}
+			closers = append(closers, file.Close)
+			w = file
+		}
+		sinks = append(sinks, jsonsink.New(w, c.JSON.Config))
+	}
+	if c.Reports.Enabled {
+		reports, err := reportsink.New(reportsink.Config{
+			Dir: c.Reports.Config.Dir, Unmasked: s.cfg.Calls.Unmasked,
+			Thresholds: reportsink.Thresholds{Notice: s.cfg.Risk.Notice, Warning: s.cfg.Risk.Warning, Critical: s.cfg.Risk.Critical},
+		})
+		if err != nil {
+			return nil, closeSinks, fmt.Errorf("sinks.reports: %w", err)
+		}
+		sinks = append(sinks, reports)
+	}
+	if c.NATS.Enabled {
+		var embedded *natssink.Server
+		if c.NATS.Config.URL == "" {
+			if embedded, err = natssink.StartServer(c.NATS.Embedded, s.log); err != nil {
+				return nil, closeSinks, fmt.Errorf("sinks.nats.embedded: %w", err)
+			}
+			closers = append(closers, func() error { embedded.Shutdown(); return nil })
+		}
+		nats, err := natssink.New(c.NATS.sink(embedded), s.log)
+		if err != nil {
+			return nil, closeSinks, fmt.Errorf("sinks.nats: %w", err)
+		}
+		s.mu.Lock()
+		s.nats = nats
+		s.mu.Unlock()
+		s.health.ask("nats", nats.Up)
+		sinks = append(sinks, nats)
+	}
+	return sink.Tee(sinks...), closeSinks, nil
+}
+
+// serveCalls opens every way in and serves until ctx ends and the last call is
+// over.
+func (s *server) serveCalls(ctx context.Context) (err error) {
+	calling, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
+	handle := func(of context.Context, call *source.Call) error { return s.handle(of, ctx, calling, call) }
+
+	var open []*entrance
+	for _, w := range ways {
+		if !w.enabled(&s.cfg) {
+			continue
+		}
+		e := &entrance{way: w, s: s}
+		if err := e.take(); err != nil {
+			for _, other := range open {
+				err = errors.Join(err, other.close())
+			}
+			return fmt.Errorf("sources.%s.%w", w.name, err)
+		}
+		open = append(open, e)
+	}
+	s.mu.Lock()
+	s.ways = open
+	s.mu.Unlock()
+	var serving sync.WaitGroup
+	for _, e := range open {
+		s.health.ask("source "+e.way.name, e.trouble)
+		serving.Go(func() { e.serve(ctx, handle) })
+		s.log.Info("taking calls", "source", e.way.name, "address", e.addresses())
+	}
+	s.health.set("starting", nil)
+
+	<-ctx.Done()
+	s.health.set("draining", errDraining)
+	s.log.Info("draining: no new calls are taken", "calls", s.inProgress(), "grace", s.cfg.Drain.Grace)
+	cut := time.AfterFunc(s.cfg.Drain.Grace, func() {
+		if n := s.inProgress(); n > 0 {
+			s.log.Warn("ending calls that are not over", "calls", n)
+		}
+		hangUp()
+	})
+	defer cut.Stop()
+	serving.Wait()
+	s.log.Info("all calls are over")
+	return nil
+}
+
+func (s *server) inProgress() int {
+	st, _ := s.listenStats()
+	return st.Calls
+}
+
+// handle is what every way in does with a call. ctx is the source's; when that
+// ends because calls are not taken any more, the call goes on until its audio
+// ends or calling does.
+func (s *server) handle(ctx, taking, calling context.Context, call *source.Call) error {
+	d := s.rules.Decide(call)
+	if !d.Heard {
+		s.metrics.NotMonitored(metrics.Exempt)
+		s.log.Debug("call is exempt", "call", call.ID, "source", call.Source, "rule", d.Rule)
+		if !d.Told {
+			return nil
+		}
+		return s.pipe.Skip(context.WithoutCancel(ctx), call, d.Reason())
+	}
+	if d.Listen != "" {
+		call.Listen = d.Listen
+	}
+	if d.Tenant != "" {
+		call.Tenant = d.Tenant
+	}
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(calling, cancel)()
+	defer context.AfterFunc(ctx, func() {
+		if taking.Err() == nil { // the source means this call
+			cancel()
+		}
+	})()
+	admitted := false
+	tell := call.Admitted
+	call.Admitted = func() {
+		admitted = true
+		if tell != nil {
+			tell()
+		}
+	}
+	err := s.pipe.Listen(own, call)
+	switch {
+	case errors.Is(err, source.ErrBusy):
+		s.metrics.NotMonitored(metrics.Busy)
+	case err != nil && !admitted:
+		s.metrics.NotMonitored(metrics.Failed)
+	}
+	return err
+}
+
+// entrance is a way in of this run: the source that is served, and the next
+// one when that fails.
+type entrance struct {
+	way way
+	s   *server
+
+	mu     sync.Mutex
+	source source.Source // nil while it cannot be had
+	why    error
+	before source.Stats // of sources that have failed
+}
+
+const (
+	sourceBackOff     = time.Second // doubles with every failure in a row
+	sourceBackOffMost = 30 * time.Second
+	sourceSteady      = time.Minute // a source that has served so long begins anew
+)
+
+// take opens the source.
+func (e *entrance) take() error {
+	src, err := e.way.open(&e.s.cfg, e.s.log)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		e.source, e.why = nil, err
+		return err
+	}
+	e.source, e.why = src, nil
+	return nil
+}
+
+func (e *entrance) close() error {
+	if c, ok := e.current().(interface{ Close() error }); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+func (e *entrance) current() source.Source {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.source
+}
+
+// serve serves the source until ctx ends, opening it again when it fails.
+func (e *entrance) serve(ctx context.Context, handle source.Handler) {
+	for failures := 0; ; {
+		began := time.Now()
+		if src := e.current(); src != nil {
+			err := src.Serve(ctx, handle)
+			if ctx.Err() != nil {
+				return
+			}
+			e.lose(src, err)
+		}
+		if time.Since(began) > sourceSteady {
+			failures = 0
+		}
+		failures++
+		if !pause(ctx, backOff(failures)) {
+			return
+		}
+		if err := e.take(); err != nil {
+			e.s.log.Error("a way in cannot be had", "source", e.way.name, "err", err)
+		} else {
+			e.s.log.Info("taking calls again", "source", e.way.name, "address", e.addresses())
+		}
+	}
+}
+
+// lose notes that src takes no calls any more.
+func (e *entrance) lose(src source.Source, why error) {
+	if why == nil {
+		why = errors.New("it has ended")
+	}
+	e.s.log.Error("a way in has failed", "source", e.way.name, "err", why)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c, ok := src.(source.Counted); ok {
+		e.before = plus(e.before, c.Stats())
+		e.before.Calls, e.before.Legs = 0, 0
+	}
+	e.source, e.why = nil, why
+}
+
+// trouble is why no calls are taken, nil if they are.
+func (e *entrance) trouble() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.why
+}
+
+// stats are those of all sources that were served.
+func (e *entrance) stats() metrics.Source {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	st := metrics.Source{Name: e.way.name, Bound: e.source != nil, Stats: e.before}
+	if c, ok := e.source.(source.Counted); ok {
+		st.Stats = plus(st.Stats, c.Stats())
+	}
+	return st
+}
+
+func plus(a, b source.Stats) source.Stats {
+	return source.Stats{
+		Calls: a.Calls + b.Calls, Legs: a.Legs + b.Legs, Begun: a.Begun + b.Begun, Refused: a.Refused + b.Refused,
+		Packets: a.Packets + b.Packets, Bytes: a.Bytes + b.Bytes,
+		Lost: a.Lost + b.Lost, Late: a.Late + b.Late, Duplicate: a.Duplicate + b.Duplicate,
+		Stranger: a.Stranger + b.Stranger, Malformed: a.Malformed + b.Malformed, Unplaced: a.Unplaced + b.Unplaced,
+	}
+}
+
+// addresses are where the source takes calls, as far as it says.
+func (e *entrance) addresses() string {
+	switch src := e.current().(type) {
+	case interface{ Addr() net.Addr }:
+		return src.Addr().String()
+	case interface{ Addrs() []net.Addr }:
+		var all []string
+		for _, a := range src.Addrs() {
+			all = append(all, a.Network()+" "+a.String())
+		}
+		return strings.Join(all, ", ")
+	}
+	return ""
+}
+
+// backOff is how long to wait after so many failures in a row, a quarter of it
+// by chance.
+func backOff(failures int) time.Duration {
+	d := sourceBackOffMost
+	if failures < 6 {
+		d = min(sourceBackOff<<(failures-1), sourceBackOffMost)
+	}
+	return d*3/4 + rand.N(d/4+1)
+}
+
+// pause waits for d and reports whether ctx still goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *server) listenStats() (listen.Stats, bool) {
+	s.mu.Lock()
+	l := s.listener
+	s.mu.Unlock()
+	if l == nil {
+		return listen.Stats{}, false
+	}
+	return l.Stats(), true
+}
+
+func (s *server) natsStats() (stats natssink.Stats, connected, ok bool) {
+	s.mu.Lock()
+	n := s.nats
+	s.mu.Unlock()
+	if n == nil {
+		return stats, false, false
+	}
+	return n.Stats(), n.Up() == nil, true
+}
+
+func (s *server) sourceStats() []metrics.Source {
+	s.mu.Lock()
+	open := s.ways
+	s.mu.Unlock()
+	all := make([]metrics.Source, len(open))
+	for i, e := range open {
+		all[i] = e.stats()
+	}
+	return all
+}
+
+func (s *server) restartStats() (uint64, bool) {
+	s.mu.Lock()
+	restarts := s.restarts
+	s.mu.Unlock()
+	if restarts == nil {
+		return 0, false
+	}
+	return restarts(), true
+}

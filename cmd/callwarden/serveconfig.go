@@ -1,0 +1,304 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/callwarden/callwarden/cmd/internal/config"
+	"github.com/callwarden/callwarden/detectors/risk"
+	"github.com/callwarden/callwarden/models"
+	"github.com/callwarden/callwarden/pipeline"
+	"github.com/callwarden/callwarden/pipeline/admit"
+	"github.com/callwarden/callwarden/pipeline/listen"
+	"github.com/callwarden/callwarden/pipeline/sink/jsonsink"
+	"github.com/callwarden/callwarden/pipeline/sink/natssink"
+	"github.com/callwarden/callwarden/pipeline/sink/termsink"
+)
+
+// serveConfig is callwarden.yml. Its keys, defaults and their meaning are in
+// the file of that name at the root of the repository, which a test compares.
+type serveConfig struct {
+	Log         logConfig         `yaml:"log"`
+	HTTP        httpConfig        `yaml:"http"`
+	Sources     sourcesConfig     `yaml:"sources"`
+	Admit       admit.Config      `yaml:"admit"`
+	Transcriber transcriberConfig `yaml:"transcriber"`
+	Listen      listenConfig      `yaml:"listen"`
+	Judge       judgeConfig       `yaml:"judge"`
+	Risk        risk.Config       `yaml:"risk"`
+	Calls       pipeline.Config   `yaml:"calls"`
+	Sinks       sinksConfig       `yaml:"sinks"`
+	Drain       drainConfig       `yaml:"drain"`
+}
+
+type logConfig struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+type httpConfig struct {
+	Listen string `yaml:"listen"`
+}
+
+// optional is a section that can be switched off whole.
+type optional[C any] struct {
+	Enabled bool `yaml:"enabled"`
+	Config  C    `yaml:",inline"`
+}
+
+type transcriberConfig struct {
+	Mode    string `yaml:"mode"`
+	Backend string `yaml:"backend"`
+	Model   string `yaml:"model"`
+	Library string `yaml:"library"`
+}
+
+// Ways of running the transcriber.
+const (
+	inProcess  = "inprocess"
+	supervised = "supervised"
+	remote     = "remote"
+)
+
+type listenConfig struct {
+	Mode     string `yaml:"mode"`
+	Language string `yaml:"language"`
+}
+
+type judgeConfig struct {
+	Packs   string `yaml:"packs"`
+	Country string `yaml:"country"`
+}
+
+type sinksConfig struct {
+	NATS     natsConfig                `yaml:"nats"`
+	JSON     jsonConfig                `yaml:"json"`
+	Terminal optional[termsink.Config] `yaml:"terminal"`
+	Reports  optional[reportsConfig]   `yaml:"reports"`
+}
+
+type natsConfig struct {
+	Enabled  bool                  `yaml:"enabled"`
+	Config   natssink.Config       `yaml:",inline"`
+	Embedded natssink.ServerConfig `yaml:"embedded"`
+}
+
+type jsonConfig struct {
+	Enabled bool            `yaml:"enabled"`
+	File    string          `yaml:"file"`
+	Config  jsonsink.Config `yaml:",inline"`
+}
+
+type reportsConfig struct {
+	Dir string `yaml:"dir"`
+}
+
+type drainConfig struct {
+	Grace   time.Duration `yaml:"grace"`
+	Deliver time.Duration `yaml:"deliver"`
+}
+
+func defaultServeConfig() serveConfig {
+	nats := natsConfig{Enabled: true, Config: natssink.DefaultConfig(), Embedded: natssink.DefaultServerConfig()}
+	nats.Embedded.StoreDir = "callwarden-events"
+	nats.Embedded.Listen = "127.0.0.1:4222"
+	lines := termsink.DefaultConfig()
+	lines.Calls = true
+	return serveConfig{
+		Log:     logConfig{Level: "info", Format: "text"},
+		HTTP:    httpConfig{Listen: "127.0.0.1:8080"},
+		Sources: defaultSources(),
+		Admit:   admit.DefaultConfig(),
+		Transcriber: transcriberConfig{
+			Mode: inProcess, Backend: backends[0].name, Model: models.DefaultModel, Library: models.DefaultLibrary,
+		},
+		Listen: listenConfig{Mode: listen.Screening},
+		Judge:  judgeConfig{Country: "US"},
+		Risk:   risk.DefaultConfig(),
+		Calls:  pipeline.DefaultConfig(),
+		Sinks: sinksConfig{
+			NATS:     nats,
+			JSON:     jsonConfig{File: "-", Config: jsonsink.DefaultConfig()},
+			Terminal: optional[termsink.Config]{Config: lines},
+			Reports:  optional[reportsConfig]{Config: reportsConfig{Dir: "callwarden-reports"}},
+		},
+		Drain: drainConfig{Grace: 30 * time.Second, Deliver: 30 * time.Second},
+	}
+}
+
+// loadServeConfig reads the file at path and says everything that is wrong
+// with it. It opens nothing else.
+func loadServeConfig(path string) (serveConfig, error) {
+	cfg := defaultServeConfig()
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return cfg, usagef("there is no %s; name one with -c FILE, or begin with the commented one that comes with callwarden", path)
+	}
+	if err != nil {
+		return cfg, usagef("reading the configuration: %w", err)
+	}
+	file := config.Read(path, data, &cfg)
+	cfg.check(file)
+	if err := file.Err(); err != nil {
+		return cfg, &usageError{err}
+	}
+	return cfg, nil
+}
+
+// check adds what is wrong with the values to file.
+func (c *serveConfig) check(file *config.File) {
+	file.Check("log", c.Log.Validate())
+	file.Check("http", c.HTTP.Validate())
+	enabled := 0
+	for _, w := range ways {
+		if w.enabled(c) {
+			enabled++
+			file.Check("sources."+w.name, w.validate(c))
+		}
+	}
+	if enabled == 0 {
+		file.Add("sources", "none is enabled: no call would ever come; enable one of "+strings.Join(wayNames(), ", "))
+	}
+	file.Check("admit", c.Admit.Validate())
+	file.Check("transcriber", c.Transcriber.Validate())
+	file.Check("listen", c.Listen.Validate())
+	file.Check("judge", c.Judge.Validate())
+	// Its keys begin with the section's own name.
+	file.Check("", c.Risk.Validate())
+	file.Check("calls", c.Calls.Validate())
+	c.Sinks.check(file)
+	file.Check("drain", c.Drain.Validate())
+}
+
+func oneOf(key, value string, values ...string) error {
+	if slices.Contains(values, value) {
+		return nil
+	}
+	return fmt.Errorf("%s: %q must be one of %s", key, value, strings.Join(values, ", "))
+}
+
+// Validate says which key is wrong and what it must be.
+func (c logConfig) Validate() error {
+	return errors.Join(
+		oneOf("level", c.Level, "debug", "info", "warn", "error"),
+		oneOf("format", c.Format, "text", "json"),
+	)
+}
+
+// Validate says which key is wrong and what it must be.
+func (c httpConfig) Validate() error {
+	if c.Listen == "" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("listen: %q must be an address and port, such as 127.0.0.1:8080, or empty", c.Listen)
+	}
+	return nil
+}
+
+// Validate says which key is wrong and what it must be.
+func (c transcriberConfig) Validate() error {
+	errs := []error{oneOf("mode", c.Mode, inProcess, supervised, remote)}
+	if c.Mode == inProcess {
+		errs = append(errs, oneOf("backend", c.Backend, backendNames()...))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate says which key is wrong and what it must be.
+func (c listenConfig) Validate() error {
+	return oneOf("mode", c.Mode, listen.Full, listen.Screening)
+}
+
+// Validate says which key is wrong and what it must be.
+func (c judgeConfig) Validate() error {
+	return oneOf("country", c.Country, "US", "GB", "IN")
+}
+
+// Validate says which key is wrong and what it must be.
+func (c drainConfig) Validate() error {
+	var errs []error
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{{"grace", c.Grace}, {"deliver", c.Deliver}} {
+		if d.value < 0 {
+			errs = append(errs, fmt.Errorf("%s: %v must be at least 0s", d.key, d.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *sinksConfig) check(file *config.File) {
+	if c.NATS.Enabled {
+		file.Check("sinks.nats", c.NATS.sink(&natssink.Server{}).Validate())
+		if c.NATS.Config.URL == "" {
+			file.Check("sinks.nats.embedded", c.NATS.Embedded.Validate())
+		}
+	}
+	if c.JSON.Enabled && c.JSON.File == "" {
+		file.Add("sinks.json.file", `"" must be the name of a file, or - for stdout`)
+	}
+	if c.Reports.Enabled && c.Reports.Config.Dir == "" {
+		file.Add("sinks.reports.dir", `"" must be the name of a folder`)
+	}
+	if c.Terminal.Enabled && c.Terminal.Config.Width < 0 {
+		file.Add("sinks.terminal.width", fmt.Sprintf("%d must be at least 0", c.Terminal.Config.Width))
+	}
+	if c.Terminal.Enabled && c.JSON.Enabled && c.JSON.File == "-" {
+		file.Add("sinks.json.file", `"-" must be a file where the terminal has stdout`)
+	}
+	if !c.NATS.Enabled && !c.JSON.Enabled && !c.Reports.Enabled && !c.Terminal.Enabled {
+		file.Add("sinks", "none is enabled: nobody would hear of anything")
+	}
+}
+
+// sink is the configuration of the NATS sink, with embedded in place of a URL.
+func (c natsConfig) sink(embedded *natssink.Server) natssink.Config {
+	cfg := c.Config
+	if cfg.URL == "" {
+		cfg.Server = embedded
+	}
+	return cfg
+}
+
+func newCheck(a *app) *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Validate a configuration without opening anything",
+		Long: `Reads a configuration as serve does and says everything that is wrong with it,
+with the line, the value, the rule and what to type instead. Nothing is opened:
+no address, no model, no server, and none of the files that it names.`,
+		Example: `  callwarden check -c callwarden.yml`,
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := loadServeConfig(path)
+			if err != nil {
+				return err
+			}
+			var names []string
+			for _, w := range ways {
+				if w.enabled(&cfg) {
+					names = append(names, w.name)
+				}
+			}
+			fmt.Fprintf(a.out, "%s is valid: calls come in by %s\n", path, strings.Join(names, ", "))
+			return nil
+		},
+	}
+	addConfigFlag(cmd, &path)
+	return cmd
+}
+
+func addConfigFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVarP(path, "config", "c", "callwarden.yml", "configuration file")
+	_ = cmd.MarkFlagFilename("config", "yml", "yaml")
+}

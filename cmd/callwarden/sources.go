@@ -1,0 +1,60 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/callwarden/callwarden/pipeline/source"
+	"github.com/callwarden/callwarden/pipeline/source/audiosocketsrc"
+	"github.com/callwarden/callwarden/pipeline/source/rtpsrc"
+)
+
+// sourcesConfig are the ways in, each with what its package wants to know.
+type sourcesConfig struct {
+	RTP         optional[rtpsrc.Config]         `yaml:"rtp"`
+	AudioSocket optional[audiosocketsrc.Config] `yaml:"audiosocket"`
+}
+
+func defaultSources() sourcesConfig {
+	return sourcesConfig{
+		RTP:         optional[rtpsrc.Config]{Config: rtpsrc.DefaultConfig()},
+		AudioSocket: optional[audiosocketsrc.Config]{Config: audiosocketsrc.DefaultConfig()},
+	}
+}
+
+// way is a live way in that is linked in. A source that it opens has its
+// addresses; whoever does not serve it closes it.
+type way struct {
+	name     string // key under sources
+	enabled  func(*serveConfig) bool
+	validate func(*serveConfig) error
+	open     func(*serveConfig, *slog.Logger) (source.Source, error)
+}
+
+// ways is the whole list; a new one is a folder below pipeline/source, a field
+// of sourcesConfig and a line here.
+var ways = [...]way{
+	{
+		rtpsrc.Name,
+		func(c *serveConfig) bool { return c.Sources.RTP.Enabled },
+		func(c *serveConfig) error { return c.Sources.RTP.Config.Validate() },
+		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
+			return rtpsrc.New(c.Sources.RTP.Config, log)
+		},
+	},
+	{
+		audiosocketsrc.Name,
+		func(c *serveConfig) bool { return c.Sources.AudioSocket.Enabled },
+		func(c *serveConfig) error { return c.Sources.AudioSocket.Config.Validate() },
+		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
+			return audiosocketsrc.New(c.Sources.AudioSocket.Config, log)
+		},
+	},
+}
+
+func wayNames() []string {
+	names := make([]string, 0, len(ways))
+	for _, w := range ways {
+		names = append(names, w.name)
+	}
+	return names
+}
