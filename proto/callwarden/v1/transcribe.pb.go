@@ -325,7 +325,7 @@ type TranscribeAudio struct {
 	// right after the audio before.
 	Start         *durationpb.Duration `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
 	Samples       []byte               `protobuf:"bytes,2,opt,name=samples,proto3" json:"samples,omitempty"`
-	Again         bool                 `protobuf:"varint,3,opt,name=again,proto3" json:"again,omitempty"` // was sent to another stream before, which broke
+	Again         bool                 `protobuf:"varint,3,opt,name=again,proto3" json:"again,omitempty"` // was, or should have been, heard by a stream that broke: its lateness says nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
