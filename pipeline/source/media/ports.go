@@ -83,10 +83,12 @@ func (p *Ports) take() (*pair, error) {
 	return nil, errExhausted
 }
 
-// pair is the two sockets of a stream.
+// pair is two sockets and the streams that are received there, mostly one. Its
+// session guards it.
 type pair struct {
 	rtp, rtcp *socket
 	free      func() // gives the ports back
+	streams   []*Stream
 }
 
 // openPair opens RTP at the address and RTCP on the port after it.

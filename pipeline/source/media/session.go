@@ -23,14 +23,24 @@ import (
 type StreamConfig struct {
 	Leg     audio.Leg
 	Formats []Format
-	// Remote is where the stream comes from. What comes from another address
-	// is dropped and counted. Port 0 stands for any port. Where Remote is the
-	// zero value, the first packet decides.
+	// Remote is where the stream comes from. What comes from another address is
+	// dropped and counted; the port is that of the first packet, for not
+	// everybody sends from where he receives. Where Remote is the zero value,
+	// the first packet decides on both.
 	Remote netip.AddrPort
-	// Reports is where receiver reports go; the zero value for nowhere.
+	// SSRC is the source, where it is known; 0 where not. It only tells streams
+	// apart that share a port.
+	SSRC uint32
+	// Reports is where receiver reports go; the zero value for nowhere. Where
+	// the peer's own reports come from another port, they go there.
 	Reports netip.AddrPort
-	// Mux is RTCP on the port of RTP, RFC 5761.
+	// Mux says that reports go out from the port of RTP, RFC 5761. What comes
+	// is told apart in any case.
 	Mux bool
+	// ByeEnds ends the call once all its streams that were heard said goodbye
+	// by RTCP and nothing came for two seconds after that. It is for calls that
+	// nothing else ends.
+	ByeEnds bool
 	// Receive is how the stream is encrypted; nil where it is not. What does
 	// not prove to be of its key is dropped and counted as a stranger's.
 	Receive *Crypto
@@ -53,23 +63,28 @@ type Session struct {
 	began   time.Time // zero of the media clock
 	streams []*Stream
 	ended   bool
-	reason  error         // why; nil for a hang-up
-	closed  bool          // the ports are given back
-	heard   time.Duration // when the last packet came, or a hold ended
-	gone    source.Stats  // of streams that were removed
-	ends    [3]time.Duration
+	reason  error            // why; nil for a hang-up
+	closed  bool             // the ports are given back
+	heard   time.Duration    // when the last packet came, or a hold ended
+	gone    source.Stats     // of streams that were removed
+	ends    [3]time.Duration // of what was told, by leg
+
+	controlAt time.Duration // when RTCP was last looked at
+	tick      *time.Timer   // ReadFrame's
 }
 
-// Stream is one stream of a session and its pair of ports.
+// Stream is one stream of a session.
 type Stream struct {
 	session *Session
 	pair    *pair
 	cfg     StreamConfig
 	track   *Track
-	remote  netip.AddrPort // latched
+	remote  netip.AddrPort // where the last packet came from
+	heard   time.Duration  // when
 	receive *srtp.Context  // nil where nothing is encrypted
 	send    *srtp.Context
-	header  rtp.Header   // scratch
+	header  rtp.Header // scratch
+	control control
 	stats   source.Stats // what no track counts
 }
 
@@ -90,6 +105,19 @@ func (s *Session) Began() time.Time {
 // format cannot be heard.
 func (s *Session) Add(cfg StreamConfig) (*Stream, error) {
 	return s.add(cfg, s.ports.take)
+}
+
+// AddTo adds a stream that is received on the same ports as another. They are
+// told apart by their sources, addresses and payload types; where all that is
+// the same or unknown, the source that is heard first is the stream that was
+// added first.
+func (s *Session) AddTo(other *Stream, cfg StreamConfig) (*Stream, error) {
+	return s.add(cfg, func() (*pair, error) {
+		if !slices.Contains(s.streams, other) {
+			return nil, errors.New("adding a stream to ports that are closed")
+		}
+		return other.pair, nil
+	})
 }
 
 // AddAt is Add for a port of the caller's choice, outside of the range or not;
@@ -116,6 +144,7 @@ func (s *Session) add(cfg StreamConfig, open func() (*pair, error)) (*Stream, er
 		return nil, err
 	}
 	st.pair = p
+	p.streams = append(p.streams, st)
 	s.streams = append(s.streams, st)
 	s.heard = time.Since(s.began)
 	return st, nil
@@ -165,7 +194,8 @@ func (st *Stream) set(cfg StreamConfig) error {
 		}
 		st.track = track
 	}
-	if cfg.Remote != st.cfg.Remote {
+	cfg.Remote = netip.AddrPortFrom(cfg.Remote.Addr().Unmap(), cfg.Remote.Port())
+	if cfg.Remote.Addr() != st.cfg.Remote.Addr() {
 		st.remote = netip.AddrPort{}
 	}
 	st.receive, st.send = receive, send
@@ -199,7 +229,17 @@ func (st *Stream) Remove() error {
 	s.streams = slices.Delete(s.streams, i, i+1)
 	add(&s.gone, st.counts())
 	s.heard = time.Since(s.began)
-	return st.pair.close()
+	return st.leave()
+}
+
+// leave gives the ports back unless another stream is received there.
+func (st *Stream) leave() error {
+	p := st.pair
+	p.streams = slices.DeleteFunc(p.streams, func(o *Stream) bool { return o == st })
+	if len(p.streams) > 0 {
+		return nil
+	}
+	return p.close()
 }
 
 // End ends the call: ReadFrame returns what came until now and then reason, or
@@ -227,7 +267,7 @@ func (s *Session) Close() error {
 	s.closed, s.ended = true, true
 	var err error
 	for _, st := range s.streams {
-		err = errors.Join(err, st.pair.close())
+		err = errors.Join(err, st.leave())
 	}
 	return err
 }
@@ -263,10 +303,10 @@ func (s *Session) restart() error {
 	}
 	s.ended, s.reason, s.ready = false, nil, nil
 	s.ends = [3]time.Duration{}
-	s.began, s.heard = time.Now(), 0
+	s.began, s.heard, s.controlAt = time.Now(), 0, 0
 	for _, st := range s.streams {
 		add(&s.gone, st.counts())
-		st.track, st.stats, st.remote = nil, source.Stats{}, netip.AddrPort{}
+		st.track, st.stats, st.remote, st.control = nil, source.Stats{}, netip.AddrPort{}, control{}
 		if err := st.set(st.cfg); err != nil {
 			return err
 		}
@@ -278,8 +318,10 @@ func (s *Session) restart() error {
 func (s *Session) waiting() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.began, s.heard = time.Now(), 0
-	if err := s.poll(time.Now()); err != nil {
+	now := time.Now()
+	// What is there came since the last look.
+	s.began, s.heard, s.controlAt = now.Add(-s.cfg.Poll), 0, 0
+	if err := s.poll(now); err != nil {
 		return false, err
 	}
 	for _, st := range s.streams {
@@ -296,7 +338,6 @@ var _ audio.Reader = (*Session)(nil)
 // io.EOF and ctx.Err() it returns why the call ended otherwise, such as "no
 // media for 1m0s".
 func (s *Session) ReadFrame(ctx context.Context) (audio.Frame, error) {
-	var tick *time.Timer
 	for {
 		if len(s.ready) > 0 {
 			f := s.ready[0]
@@ -310,14 +351,13 @@ func (s *Session) ReadFrame(ctx context.Context) (audio.Frame, error) {
 		if more {
 			continue
 		}
-		if tick == nil {
-			tick = time.NewTimer(s.cfg.Poll)
-			defer tick.Stop()
+		if s.tick == nil {
+			s.tick = time.NewTimer(s.cfg.Poll)
 		} else {
-			tick.Reset(s.cfg.Poll)
+			s.tick.Reset(s.cfg.Poll)
 		}
 		select {
-		case <-tick.C:
+		case <-s.tick.C:
 		case <-s.wake:
 		case <-ctx.Done():
 			return audio.Frame{}, ctx.Err()
@@ -354,11 +394,23 @@ func (s *Session) round() (bool, error) {
 	if ended {
 		return false, s.over()
 	}
-	if quiet := at - s.heard; quiet >= s.cfg.Timeout && !s.held() {
-		s.ended, s.reason = true, fmt.Errorf("no media for %v", s.cfg.Timeout)
+	if s.endsAt(at) {
+		s.ended = true
 		return false, s.over()
 	}
 	return false, nil
+}
+
+// endsAt reports whether the call is over without having been ended.
+func (s *Session) endsAt(at time.Duration) bool {
+	if s.saidGoodbye(at) {
+		return true
+	}
+	if at-s.heard < s.cfg.Timeout || s.held() {
+		return false
+	}
+	s.reason = fmt.Errorf("no media for %v", s.cfg.Timeout)
+	return true
 }
 
 // over is why the call ended.
@@ -397,14 +449,49 @@ func (s *Session) poll(now time.Time) error {
 	b, _ := batches.Get().(*batch)
 	defer batches.Put(b)
 	for _, st := range s.streams {
-		for n := batchSize; n == batchSize; {
-			var err error
-			if n, err = st.pair.rtp.read(b); err != nil {
+		if st.pair.streams[0] != st {
+			continue // its ports were read
+		}
+		if err := s.drain(st.pair.rtp, b, now, st.pair); err != nil {
+			return err
+		}
+	}
+	at := now.Sub(s.began)
+	if at-s.controlAt < controlEvery {
+		return nil
+	}
+	s.controlAt = at
+	for _, st := range s.streams {
+		if st.pair.streams[0] == st {
+			if err := s.drain(st.pair.rtcp, b, now, st.pair); err != nil {
 				return err
 			}
-			for i := range n {
-				payload, from, came, _ := b.datagram(i)
-				st.take(payload, b.plain[:0], from, s.mediaTime(now, came))
+		}
+		st.sendReport(at)
+	}
+	return nil
+}
+
+// drain reads a socket until there is no more.
+func (s *Session) drain(from *socket, b *batch, now time.Time, p *pair) error {
+	for n := batchSize; n == batchSize; {
+		var err error
+		if n, err = from.read(b); err != nil {
+			return err
+		}
+		for i := range n {
+			d := b.datagram(i)
+			if d.overflow > from.overflow {
+				p.streams[0].stats.Unplaced += uint64(d.overflow - from.overflow)
+				from.overflow = d.overflow
+			}
+			at := s.mediaTime(now, d.came)
+			if isRTCP(d.payload) {
+				p.hearControl(d.payload, b.plain[:0], d.from, at)
+			} else if st := p.streamOf(d.payload, d.from); st != nil {
+				st.take(d.payload, b.plain[:0], d.from, at)
+			} else {
+				p.streams[0].stats.Stranger++
 			}
 		}
 	}
@@ -424,8 +511,8 @@ func (s *Session) mediaTime(now, came time.Time) time.Duration {
 
 // take hears one datagram; plain is room for what it was before encryption.
 func (st *Stream) take(payload, plain []byte, from netip.AddrPort, at time.Duration) {
-	s := st.session
-	if isRTCP(payload) {
+	if !st.knows(from, at) {
+		st.stats.Stranger++
 		return
 	}
 	if st.receive != nil {
@@ -435,11 +522,8 @@ func (st *Stream) take(payload, plain []byte, from netip.AddrPort, at time.Durat
 			return
 		}
 	}
-	if !st.knows(from) {
-		st.stats.Stranger++
-		return
-	}
-	s.heard = at
+	s := st.session
+	st.remote, st.heard, s.heard = from, at, at
 	s.ready = st.track.Push(s.ready, payload, at)
 }
 
@@ -455,16 +539,58 @@ func (st *Stream) refused(err error) {
 	}
 }
 
+// portYields is how long a peer's port must have been silent for another of his
+// to be heard.
+const portYields = time.Second
+
 // knows reports whether the stream comes from there.
-func (st *Stream) knows(from netip.AddrPort) bool {
-	if !st.remote.IsValid() {
-		want := st.cfg.Remote
-		if want.IsValid() && (want.Addr() != from.Addr() || want.Port() != 0 && want.Port() != from.Port()) {
-			return false
-		}
-		st.remote = from
+func (st *Stream) knows(from netip.AddrPort, at time.Duration) bool {
+	switch {
+	case from == st.remote:
+		return true
+	case st.remote.IsValid():
+		return from.Addr() == st.remote.Addr() && at-st.heard >= portYields
 	}
-	return from == st.remote
+	return !st.cfg.Remote.Addr().IsValid() || st.cfg.Remote.Addr() == from.Addr()
+}
+
+// streamOf finds the stream of a packet among those that share its port; nil
+// for none.
+func (p *pair) streamOf(datagram []byte, from netip.AddrPort) *Stream {
+	if len(p.streams) == 1 {
+		return p.streams[0]
+	}
+	ssrc, payloadType, ok := SSRC(datagram)
+	if !ok {
+		return p.streams[0] // to be counted there
+	}
+	for _, st := range p.streams {
+		if st.cfg.SSRC == ssrc && ssrc != 0 || st.cfg.SSRC == 0 && st.track.order.started && st.track.order.ssrc == ssrc && st.remote == from {
+			return st
+		}
+	}
+	var changed *Stream
+	for _, st := range p.streams {
+		if st.cfg.SSRC != 0 || !st.track.takes(payloadType) || !st.mayComeFrom(from) {
+			continue
+		}
+		if !st.track.order.started {
+			return st
+		}
+		if changed == nil || st.heard < changed.heard {
+			changed = st // who was silent for longest has a new source
+		}
+	}
+	return changed
+}
+
+// mayComeFrom reports whether the stream was heard from there, or not at all
+// and might.
+func (st *Stream) mayComeFrom(from netip.AddrPort) bool {
+	if st.remote.IsValid() {
+		return st.remote == from
+	}
+	return !st.cfg.Remote.Addr().IsValid() || st.cfg.Remote.Addr() == from.Addr()
 }
 
 // counts are those of the stream so far.

@@ -15,8 +15,9 @@ import (
 // than all that is done with it, while the kernel keeps packets and the times
 // at which they came for nothing.
 type socket struct {
-	fd    int
-	local netip.AddrPort
+	fd       int
+	local    netip.AddrPort
+	overflow uint32 // datagrams that the kernel had no room for
 }
 
 // receiveBuffer is asked of the kernel for each port: two seconds of 50
@@ -45,7 +46,7 @@ func openSocket(at netip.AddrPort) (_ *socket, err error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer); err != nil {
 		return nil, fmt.Errorf("setsockopt: %w", err)
 	}
-	if err := unix.Bind(fd, sockaddr(at)); err != nil {
+	if err := unix.Bind(fd, sockaddr(at, at.Addr())); err != nil {
 		return nil, fmt.Errorf("bind: %w", err)
 	}
 	name, err := unix.Getsockname(fd)
@@ -62,9 +63,10 @@ func openSocket(at netip.AddrPort) (_ *socket, err error) {
 	return s, nil
 }
 
-func sockaddr(at netip.AddrPort) unix.Sockaddr {
-	if at.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+// sockaddr is at for a socket that is bound to local.
+func sockaddr(at netip.AddrPort, local netip.Addr) unix.Sockaddr {
+	if local.Is4() {
+		return &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()}
 	}
 	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 }
@@ -74,7 +76,7 @@ func (s *socket) close() error { return unix.Close(s.fd) }
 // send sends one datagram; what the kernel has no room for is lost, as
 // datagrams may be.
 func (s *socket) send(b []byte, to netip.AddrPort) error {
-	if err := unix.Sendto(s.fd, b, unix.MSG_DONTWAIT, sockaddr(to)); err != nil && !errors.Is(err, unix.EAGAIN) {
+	if err := unix.Sendto(s.fd, b, unix.MSG_DONTWAIT, sockaddr(to, s.local.Addr())); err != nil && !errors.Is(err, unix.EAGAIN) {
 		return fmt.Errorf("sending to media port: %w", err)
 	}
 	return nil
@@ -138,20 +140,28 @@ func (s *socket) read(b *batch) (int, error) {
 	}
 }
 
-// datagram is the i-th of the last read; payload is b's.
-func (b *batch) datagram(i int) (payload []byte, from netip.AddrPort, came time.Time, overflow uint32) {
+// datagram is one that came; its payload is the batch's.
+type datagram struct {
+	payload  []byte
+	from     netip.AddrPort
+	came     time.Time // zero where the kernel did not say
+	overflow uint32    // how many it had no room for until then
+}
+
+// datagram is the i-th of the last read.
+func (b *batch) datagram(i int) datagram {
 	m := &b.headers[i]
-	payload = b.data[i][:m.length]
+	d := datagram{payload: b.data[i][:m.length]}
 	name := &b.names[i]
 	switch name.Family {
 	case unix.AF_INET:
 		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
-		from = netip.AddrPortFrom(netip.AddrFrom4(four.Addr), port(four.Port))
+		d.from = netip.AddrPortFrom(netip.AddrFrom4(four.Addr), port(four.Port))
 	case unix.AF_INET6:
-		from = netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), port(name.Port))
+		d.from = netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), port(name.Port))
 	}
-	came, overflow = control(b.controls[i][:m.header.Controllen])
-	return payload, from, came, overflow
+	d.came, d.overflow = ancillary(b.controls[i][:m.header.Controllen])
+	return d
 }
 
 // port turns a port in network order, as it lies in memory, into a number.
@@ -160,9 +170,9 @@ func port(raw uint16) uint16 {
 	return uint16(b[0])<<8 | uint16(b[1])
 }
 
-// control reads when the kernel got a datagram, and how many it had no room
+// ancillary reads when the kernel got a datagram, and how many it had no room
 // for so far.
-func control(b []byte) (came time.Time, overflow uint32) {
+func ancillary(b []byte) (came time.Time, overflow uint32) {
 	const header = unix.SizeofCmsghdr
 	for len(b) >= header {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))

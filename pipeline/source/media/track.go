@@ -108,6 +108,9 @@ func (t *Track) SetFormats(formats []Format) error {
 	return nil
 }
 
+// takes reports whether packets of the type are understood.
+func (t *Track) takes(payloadType uint8) bool { return t.types[payloadType&0x7f] != nil }
+
 // Stats returns what was counted so far.
 func (t *Track) Stats() TrackStats { return t.stats }
 
