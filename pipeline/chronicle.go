@@ -45,12 +45,19 @@ type chronicle struct {
 
 type legState struct {
 	leg     callwardenv1.Leg
+	side    audio.Leg
 	heard   time.Duration
 	dropped time.Duration
 	deaf    error
 	refused bool
 	lag     time.Duration
 	late    bool // the lag is worth telling
+
+	lost   time.Duration
+	loss   lossWindow
+	lossy  bool          // so much was lost lately that it is worth telling
+	came   time.Duration // end of the last audio that came
+	silent bool          // nothing has come for a while
 
 	channel audio.Channel // as it was told
 	found   audio.Channel // as it was found since the time below
@@ -68,6 +75,13 @@ const (
 	lagTo   = 500 * time.Millisecond
 )
 
+// Losses are told from this share of the last ten seconds on, when words begin
+// to be missed, and until it is under the second.
+const (
+	lossFrom = 0.05
+	lossTo   = 0.025
+)
+
 // note takes what one frame says of the leg and reports whether that changes
 // how it is heard.
 func (l *legState) note(h heard) (changed bool) {
@@ -78,7 +92,50 @@ func (l *legState) note(h heard) (changed bool) {
 	late := h.lag >= lagFrom || l.late && h.lag > lagTo
 	changed = changed || h.dropped != l.dropped || (h.deaf == nil) != (l.deaf == nil) || late != l.late
 	l.dropped, l.deaf, l.lag, l.late = h.dropped, h.deaf, h.lag, late
+	if h.at == 0 { // a look at a leg that hears nothing
+		return changed
+	}
+	l.loss.add(h.at, h.lost-l.lost)
+	l.lost, l.came = h.lost, h.came
+	lossy := l.loss.share() >= lossFrom || l.lossy && l.loss.share() > lossTo
+	silent := h.at-h.came >= silentAfter
+	changed = changed || lossy != l.lossy || silent != l.silent
+	l.lossy, l.silent = lossy, silent
 	return changed
+}
+
+// noteStill takes that nothing comes any more, and reports whether that is new.
+func (l *legState) noteStill() (changed bool) {
+	changed = !l.silent
+	l.silent = true
+	return changed
+}
+
+// lossWindow is what was lost in the last ten seconds of the media clock.
+type lossWindow struct {
+	second int // the latest that was counted
+	lost   [10]time.Duration
+}
+
+func (w *lossWindow) add(at, lost time.Duration) {
+	second := int(at / time.Second)
+	for ; w.second < second; w.second++ {
+		if second-w.second > len(w.lost) {
+			w.second = second - len(w.lost) - 1
+			continue
+		}
+		w.lost[(w.second+1)%len(w.lost)] = 0
+	}
+	w.lost[second%len(w.lost)] += lost
+}
+
+// share is the part of the window that was lost, 0 to 1.
+func (w *lossWindow) share() float64 {
+	var sum time.Duration
+	for _, d := range w.lost {
+		sum += d
+	}
+	return sum.Seconds() / float64(len(w.lost))
 }
 
 // noteChannel reports whether another channel has been there for long enough.
@@ -106,7 +163,7 @@ func newChronicle(p *Pipeline, call *source.Call) *chronicle {
 		points:  make(map[string]float64),
 	}
 	for _, l := range call.Legs {
-		s := &legState{leg: legToProto(l)}
+		s := &legState{leg: legToProto(l), side: l}
 		c.legs[l.String()] = s
 		c.order = append(c.order, s)
 	}
@@ -170,6 +227,8 @@ func (c *chronicle) judge(ctx context.Context, h heard) {
 	if h.aside {
 		changed = (h.partly == nil) != (c.partly == nil)
 		c.partly = h.partly
+	} else if h.still {
+		changed = c.legs[h.leg.String()].noteStill()
 	} else {
 		c.at = max(c.at, h.at)
 		changed = c.legs[h.leg.String()].note(h)
@@ -254,7 +313,7 @@ func (c *chronicle) status(ctx context.Context, reason string) {
 	if c.state.Transcribing {
 		ev.Listen = listen.Full
 	}
-	deaf, refused := 0, 0
+	deaf, silent, refused := 0, 0, 0
 	ev.Hearing = callwardenv1.Hearing_HEARING_LISTENING
 	for _, l := range c.order {
 		s := l.proto()
@@ -265,12 +324,15 @@ func (c *chronicle) status(ctx context.Context, reason string) {
 		case callwardenv1.Hearing_HEARING_NOT_MONITORED:
 			refused++
 		}
+		if s.Hearing == callwardenv1.Hearing_HEARING_DEGRADED && l.silent {
+			silent++
+		}
 		if s.Hearing != callwardenv1.Hearing_HEARING_LISTENING {
 			ev.Hearing = callwardenv1.Hearing_HEARING_DEGRADED
 		}
 	}
 	switch len(c.order) {
-	case deaf:
+	case deaf + silent: // nothing is heard, whoever is to blame
 		ev.Hearing = callwardenv1.Hearing_HEARING_DEAF
 	case refused:
 		ev.Hearing, ev.Listen = callwardenv1.Hearing_HEARING_NOT_MONITORED, ""
@@ -301,7 +363,7 @@ func (c *chronicle) end(ctx context.Context, err error) {
 	if c.call.Warnings != nil {
 		ev.Warnings = c.call.Warnings()
 	}
-	ev.Complete = err == nil && len(ev.Warnings) == 0 && c.hearing == callwardenv1.Hearing_HEARING_LISTENING
+	ev.Complete = err == nil && len(ev.Warnings) == 0 && c.complete()
 	switch {
 	case errors.Is(err, context.Canceled):
 		ev.Reason = "cancelled"
@@ -317,6 +379,23 @@ func (c *chronicle) end(ctx context.Context, err error) {
 		ev.Legs = append(ev.Legs, l.proto())
 	}
 	c.publish(ctx, sink.CallEnded, c.at, ev)
+}
+
+// complete reports whether all audio was heard. A leg that fell silent is, one
+// of which nothing ever came is not.
+func (c *chronicle) complete() bool {
+	if c.partly != nil || c.state.Shed {
+		return false
+	}
+	for _, l := range c.order {
+		if l.silent && l.came > 0 && l.fault() == nil {
+			continue
+		}
+		if l.proto().Hearing != callwardenv1.Hearing_HEARING_LISTENING {
+			return false
+		}
+	}
+	return true
 }
 
 // publish numbers the event, so that equal things said twice are two events

@@ -24,7 +24,10 @@ const (
 	// A live leg that has heard nothing of what came in for so long is deaf
 	// until it does: the recogniser stalls, or the machine is full.
 	stalledAfter = 3 * time.Second
-	// Legs are looked at this often for it.
+	// A leg of which nothing came for so long is said to be silent: whoever is
+	// on it is not heard, and nobody else would notice.
+	silentAfter = 5 * time.Second
+	// Legs are looked at this often for both.
 	watchEvery = time.Second
 )
 
@@ -34,19 +37,29 @@ var errStalled = errors.New("the recogniser does not answer")
 type leg struct {
 	leg   audio.Leg
 	sent  time.Duration // media time told to the leg; the reader's
-	queue chan arrival  // of a live call; read sends and closes
-	// dropped is audio of a live call that found no room, in nanoseconds.
-	// read adds, hear reports.
-	dropped atomic.Int64
+	queue *queue        // of a live call
 	// hearing is when the frame came in that a live leg hears right now, in
 	// nanoseconds since 1970; 0 for none. hear writes, the watch reads.
 	hearing atomic.Int64
+
+	// What follows belongs to the goroutine that hears.
+	at   time.Duration // media time up to which the leg was heard
+	came time.Duration // end of the last audio that was not made up
+	lost time.Duration // made up, so far
+	told heard         // what the judge knows
 }
 
 // arrival is a frame and, in a live call, when it came in.
 type arrival struct {
 	audio.Frame
-	at time.Time
+	at int64 // nanoseconds since 1970; 0 in a recording
+}
+
+func (a arrival) time() time.Time {
+	if a.at == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, a.at)
 }
 
 // heard is what one frame brought: never without its time, so that the judge
@@ -56,13 +69,17 @@ type heard struct {
 	at       time.Duration // media time up to which the leg was heard
 	segments []transcribe.Segment
 	dropped  time.Duration // in total, so far
+	lost     time.Duration // in total, so far
 	lag      time.Duration // from arrival until now; of live calls
 	deaf     error         // why the leg hears nothing at the moment
 	channel  audio.Channel // what is known of it
+	came     time.Duration // end of the last audio that came
 	// Words of the open vocabulary that come beside what is screened say
 	// nothing of the leg; its error is partly.
 	aside  bool
 	partly error
+	// Nothing at all comes any more, not even the time: the rest says nothing.
+	still bool
 }
 
 // spread gives f to its leg, and the time to those that are far behind it.
@@ -87,7 +104,7 @@ func spread(f audio.Frame, legs []*leg, give func(*leg, audio.Frame)) error {
 func read(ctx context.Context, call *source.Call, legs []*leg) error {
 	defer func() {
 		for _, l := range legs {
-			close(l.queue)
+			l.queue.close()
 		}
 	}()
 	for {
@@ -95,72 +112,71 @@ func read(ctx context.Context, call *source.Call, legs []*leg) error {
 		if err != nil {
 			return err
 		}
-		if err := spread(f, legs, (*leg).put); err != nil {
+		if err := spread(f, legs, func(l *leg, f audio.Frame) { l.queue.put(f, time.Now()) }); err != nil {
 			return err
 		}
 	}
 }
 
-// put queues f. When there is no room the backlog is dropped whole, which is
-// one gap instead of many.
-func (l *leg) put(f audio.Frame) {
-	a := arrival{f, time.Now()}
+// hear hears the leg's frames until the queue closes or ctx ends, and always
+// the last words. last outlives ctx by the grace time.
+func (l *leg) hear(ctx, last context.Context, ears *listen.Call, judge func(heard)) {
 	for {
-		select {
-		case l.queue <- a:
-			return
-		default:
+		a, ok := l.queue.take()
+		if !ok {
+			break
 		}
-		a.Keys = l.dropBacklog() + a.Keys
-	}
-}
-
-// dropBacklog empties the queue and returns the keys in it, which need no
-// recogniser.
-func (l *leg) dropBacklog() (keys string) {
-	for {
-		select {
-		case old := <-l.queue:
-			l.dropped.Add(int64(old.End() - old.Start))
-			keys += old.Keys
-		default:
-			return keys
-		}
-	}
-}
-
-// hear sends what the leg's frames bring until the queue closes or ctx ends,
-// and always the last words. last outlives ctx by the grace time.
-func (l *leg) hear(ctx, last context.Context, ears *listen.Call, all chan<- heard) {
-	for a := range l.queue {
 		if ctx.Err() != nil {
 			continue // cut off: what is queued is not heard any more
 		}
-		all <- l.hearOne(ctx, ears, a)
+		if h := l.hearOne(ctx, ears, a); l.isNews(h) {
+			l.told = h
+			judge(h)
+		}
 	}
-	all <- l.finish(last, ears)
+	judge(l.finish(last, ears))
+}
+
+// newsEvery is how far a live leg comes, at least, before the judge hears of it
+// without anything else to say: going there with every frame would cost more
+// than the frame.
+const newsEvery = 500 * time.Millisecond
+
+// isNews reports whether the judge has to know of h now.
+func (l *leg) isNews(h heard) bool {
+	t := &l.told
+	return len(h.segments) > 0 || h.at-t.at >= newsEvery || h.dropped != t.dropped || (h.deaf == nil) != (t.deaf == nil)
 }
 
 func (l *leg) hearOne(ctx context.Context, ears *listen.Call, a arrival) heard {
-	if !a.at.IsZero() {
-		l.hearing.Store(a.at.UnixNano())
+	if a.at != 0 {
+		l.hearing.Store(a.at)
 		defer l.hearing.Store(0)
 	}
-	h := heard{leg: l.leg, at: a.End()}
-	h.segments, h.deaf = ears.Hear(ctx, a.Frame, a.at)
+	arrived := a.time()
+	l.at = max(l.at, a.End())
+	l.lost += a.Lost
+	if len(a.PCM) > 0 && a.Lost < a.End()-a.Start {
+		l.came = a.End()
+	}
+	h := heard{leg: l.leg, at: l.at, lost: l.lost, came: l.came}
+	h.segments, h.deaf = ears.Hear(ctx, a.Frame, arrived)
 	h.channel = ears.Channel(l.leg)
 	if ctx.Err() != nil {
 		h.deaf = nil // we were cut off, the leg was not deaf
 	}
-	if !a.at.IsZero() {
-		h.lag = time.Since(a.at)
+	if a.at != 0 {
+		h.lag = time.Since(arrived)
+		h.dropped = l.queue.droppedSoFar()
 	}
-	h.dropped = time.Duration(l.dropped.Load())
 	return h
 }
 
 func (l *leg) finish(last context.Context, ears *listen.Call) heard {
-	h := heard{leg: l.leg, dropped: time.Duration(l.dropped.Load())}
+	h := heard{leg: l.leg, at: l.at, lost: l.lost, came: l.came}
+	if l.queue != nil {
+		h.dropped = l.queue.droppedSoFar()
+	}
 	h.segments, h.deaf = ears.Finish(last, l.leg)
 	return h
 }
@@ -181,67 +197,86 @@ func catchUp(ctx context.Context, ears *listen.Call, send func(heard)) {
 // live hears a call as it comes: each leg by itself, so that none waits for
 // another, and what is transcribed beside them. It returns why the audio
 // ended.
-func (p *Pipeline) live(ctx, last context.Context, call *source.Call, ears *listen.Call, legs []*leg, judge func(heard)) error {
+func (p *Pipeline) live(ctx, last context.Context, call *source.Call, ears *listen.Call, legs []*leg, judgeOne func(heard)) error {
 	for _, l := range legs {
-		l.queue = make(chan arrival, p.cfg.QueueFrames)
+		l.queue = newQueue(p.cfg.QueueFrames)
 	}
 	var (
-		readErr error // written by the reader, read at the end
+		judging sync.Mutex
 		hearing sync.WaitGroup
 		rest    sync.WaitGroup
-		all     = make(chan heard)    // legs and transcriber send; closed when they have ended
 		over    = make(chan struct{}) // closed when all legs have finished
 	)
-	rest.Go(func() { readErr = read(ctx, call, legs) })
-	for _, l := range legs {
-		hearing.Go(func() { l.hear(ctx, last, ears, all) })
+	judge := func(h heard) {
+		judging.Lock()
+		defer judging.Unlock()
+		judgeOne(h)
 	}
-	rest.Go(func() {
-		send := func(h heard) { all <- h }
-		for ended := false; !ended; {
-			select {
-			case <-ears.Work():
-			case <-over:
-				ended = true
+	for _, l := range legs {
+		hearing.Go(func() { l.hear(ctx, last, ears, judge) })
+	}
+	if ears.Mode() == listen.Screening {
+		rest.Go(func() {
+			for ended := false; !ended; {
+				select {
+				case <-ears.Work():
+				case <-over:
+					ended = true
+				}
+				catchUp(last, ears, judge)
 			}
-			catchUp(last, ears, send)
-		}
-		segs, err := ears.Last(last)
-		send(heard{aside: true, segments: segs, partly: err})
-		close(all)
-	})
-	rest.Go(func() {
-		hearing.Wait()
-		ears.End()
-		close(over)
-	})
-	p.watch(all, legs, judge)
+			segs, err := ears.Last(last)
+			judge(heard{aside: true, segments: segs, partly: err})
+		})
+	}
+	stop := watch(legs, judge)
+	err := read(ctx, call, legs)
+	hearing.Wait()
+	ears.End()
+	close(over)
 	rest.Wait()
-	return readErr
+	stop()
+	return err
 }
 
-// watch judges all that is heard, and says of legs that hear nothing that they
-// are deaf.
-func (p *Pipeline) watch(all <-chan heard, legs []*leg, judge func(heard)) {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case h, ok := <-all:
-			if !ok {
-				return
-			}
-			judge(h)
-		case now := <-tick.C:
-			for _, l := range legs {
-				if since := l.hearing.Load(); since != 0 && now.UnixNano()-since > int64(stalledAfter) {
-					judge(heard{
-						leg: l.leg, deaf: errStalled, lag: time.Duration(now.UnixNano() - since),
-						dropped: time.Duration(l.dropped.Load()),
-					})
-				}
+// watch says of legs that hear nothing that they are deaf, and of legs to which
+// nothing comes that they are still, until stop is called.
+func watch(legs []*leg, judge func(heard)) (stop func()) {
+	var (
+		mu   sync.Mutex // held while it looks
+		over bool
+		tick *time.Timer
+	)
+	began := time.Now()
+	mu.Lock()
+	defer mu.Unlock()
+	// A timer and no goroutine: a call has enough of them.
+	tick = time.AfterFunc(watchEvery, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return
+		}
+		now := time.Now()
+		for _, l := range legs {
+			since := l.hearing.Load()
+			switch {
+			case since != 0 && now.UnixNano()-since > int64(stalledAfter):
+				judge(heard{
+					leg: l.leg, deaf: errStalled, lag: time.Duration(now.UnixNano() - since),
+					dropped: l.queue.droppedSoFar(),
+				})
+			case since == 0 && now.Sub(l.queue.stirred(began)) >= silentAfter:
+				judge(heard{leg: l.leg, still: true})
 			}
 		}
+		tick.Reset(watchEvery)
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		tick.Stop()
 	}
 }
 

@@ -24,7 +24,8 @@ type Judge func(call *source.Call) (detectors.Detector, *risk.Meter)
 
 // Config tunes a Pipeline.
 type Config struct {
-	// QueueFrames is how many frames a leg may wait to be heard. When a live
+	// QueueFrames is how many frames of 20 ms, or as much in longer ones, a
+	// leg may have waiting to be heard. When a live
 	// call's queue is full its whole backlog is dropped and counted: late
 	// ears are worse than a gap that is told.
 	QueueFrames int `yaml:"queue_frames"`

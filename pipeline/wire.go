@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -75,19 +77,55 @@ func (l *legState) proto() *callwardenv1.LegStatus {
 		Heard:   duration(l.heard - l.dropped),
 		Dropped: duration(l.dropped),
 	}
-	switch {
+	if l.lost > 0 {
+		s.Lost = duration(l.lost)
+	}
+	switch why := l.fault(); {
 	case l.refused:
 		s.Hearing = callwardenv1.Hearing_HEARING_NOT_MONITORED
 	case l.deaf != nil:
 		s.Hearing, s.Reason = callwardenv1.Hearing_HEARING_DEAF, l.deaf.Error()
-	case l.dropped > 0:
-		s.Hearing, s.Reason = callwardenv1.Hearing_HEARING_DEGRADED, "the recogniser was behind: audio dropped"
+	case l.silent:
+		s.Hearing, s.Reason = callwardenv1.Hearing_HEARING_DEGRADED, l.silence()
+	case why != nil:
+		s.Hearing, s.Reason = callwardenv1.Hearing_HEARING_DEGRADED, why.Error()
 	}
 	if l.late {
 		s.Lag = duration(l.lag)
 	}
 	s.Channel = channelToProto(l.channel)
 	return s
+}
+
+var (
+	errDropped = errors.New("the recogniser was behind: audio dropped")
+	errLossy   = errors.New("over 5 % of the audio of the last 10 s was lost on its way")
+)
+
+// fault is what was wrong with audio that came, nil for nothing.
+func (l *legState) fault() error {
+	switch {
+	case l.deaf != nil:
+		return l.deaf
+	case l.dropped > 0:
+		return errDropped
+	case l.lossy:
+		return errLossy
+	}
+	return nil
+}
+
+// silence says since when nothing has come.
+func (l *legState) silence() string {
+	whose := ""
+	if l.leg != callwardenv1.Leg_LEG_UNSPECIFIED {
+		whose = " from the " + l.side.String()
+	}
+	if l.came == 0 {
+		return "no audio" + whose + " so far"
+	}
+	s := int(l.came / time.Second)
+	return fmt.Sprintf("no audio%s since %d:%02d", whose, s/60, s%60)
 }
 
 // channelToProto is nil while nothing is known.
