@@ -173,6 +173,7 @@ type Scorer struct {
 
 type scored struct {
 	tactic string
+	after  string // tactic without which it is worth nothing; empty for none
 	end    time.Duration
 	worth  float64
 }
@@ -190,7 +191,11 @@ func (s *Scorer) Hear(seg transcribe.Segment) detectors.Verdict {
 	s.hits = s.finder.Hits(seg, s.hits[:0])
 	mine := s.open[seg.Leg][:0]
 	for _, h := range s.hits {
-		mine = append(mine, scored{h.Pattern.Tactic, h.End, h.Worth})
+		hit := scored{tactic: h.Pattern.Tactic, end: h.End, worth: h.Worth}
+		if a := h.Pattern.After; a != nil {
+			hit.after = a.Tactic
+		}
+		mine = append(mine, hit)
 	}
 	for len(s.past) > 0 && s.now-s.past[0].end > company {
 		s.past = s.past[1:]
@@ -210,11 +215,27 @@ func (s *Scorer) Hear(seg transcribe.Segment) detectors.Verdict {
 	return detectors.Hint
 }
 
-// worth is the sum of what was heard lately, the best hit of each tactic.
+// worth is the sum of what was heard lately, the best hit of each tactic. What
+// counts only after something else is in all kinds of talk, and is left out
+// where that was not heard.
 func (s *Scorer) worth() float64 {
 	s.best = s.best[:0]
-	for _, list := range [...][]scored{s.past, s.open[audio.Unknown], s.open[audio.Caller], s.open[audio.Callee]} {
+	lists := [...][]scored{s.past, s.open[audio.Unknown], s.open[audio.Caller], s.open[audio.Callee]}
+	heard := func(tactic string) bool {
+		for _, list := range lists {
+			for _, h := range list {
+				if h.tactic == tactic && h.after == "" {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for _, list := range lists {
 		for _, h := range list {
+			if h.after != "" && !heard(h.after) {
+				continue
+			}
 			i := slices.IndexFunc(s.best, func(b scored) bool { return b.tactic == h.tactic })
 			switch {
 			case i < 0:

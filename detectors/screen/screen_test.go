@@ -130,6 +130,7 @@ func TestVerdictsGoByLengthConfidenceAndCompany(t *testing.T) {
 		{"too long ago", []said{{audio.Caller, 1, "there is a warrant for your arrest", 1}, {audio.Caller, 90, "press one", 1}}, detectors.Hint},
 		{"the same again", []said{{audio.Caller, 1, "press one", 1}, {audio.Caller, 20, "press one", 1}, {audio.Caller, 40, "press one", 1}}, detectors.Hint},
 		{"nothing after a reason", []said{{audio.Caller, 1, "please read me the verification code", 0.95}, {audio.Caller, 9, "the weather is lovely", 1}}, detectors.Nothing},
+		{"a sequel of nothing, and a story", []said{{audio.Caller, 1, "there is a warrant for your arrest", 1}, {audio.Caller, 20, "please take some of the tomatoes", 1}}, detectors.Hint},
 		{"phrases apart", []said{{audio.Caller, 1, "gift … card", 1}}, detectors.Nothing},
 		{"a warning", []said{{audio.Caller, 1, "never share the verification code with anyone", 1}}, detectors.Nothing},
 	} {
