@@ -164,6 +164,13 @@ type Settler interface {
 	Settled() time.Duration
 }
 
+// Pender is implemented by sessions whose recogniser answers in its own time.
+type Pender interface {
+	// Pending reports whether segments are there, or on their way, that a
+	// Write will return: of an empty frame, where there is no audio.
+	Pending() bool
+}
+
 // Errors that a caller decides on.
 var (
 	ErrOption       = errors.New("option not supported")

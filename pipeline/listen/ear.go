@@ -95,10 +95,13 @@ func (e *ear) miss(why error) error {
 	return why
 }
 
-// look asks a session that is away whether it is back, where no audio would
-// ask it.
+// look asks a session that is away whether it is back, and one that answers in
+// its own time for what it says, where no audio would ask it.
 func (e *ear) look(ctx context.Context, j job) ([]transcribe.Segment, error) {
-	if e.sess == nil || !errors.Is(e.deaf, transcribe.ErrAway) {
+	if e.sess == nil {
+		return nil, e.deaf
+	}
+	if p, ok := e.sess.(transcribe.Pender); !errors.Is(e.deaf, transcribe.ErrAway) && (!ok || !p.Pending()) {
 		return nil, e.deaf
 	}
 	return e.hear(ctx, j, audio.Frame{Leg: e.opt.Leg, Start: e.end, Rate: e.opt.RateHz})

@@ -16,6 +16,8 @@ import (
 	"github.com/callwarden/callwarden/transcribe/stream"
 )
 
+var _ stream.Late = (*recognition)(nil)
+
 const recognizeMethod = "/nvidia.riva.asr.RivaSpeechRecognition/StreamingRecognize"
 
 // recognition is one stream.
@@ -98,23 +100,33 @@ func (r *recognition) Hear(ctx context.Context, pcm []int16) (said []stream.Hypo
 	if err != nil && !errors.Is(err, io.EOF) { // after EOF the reason is received
 		return nil, r.lost(sending, err)
 	}
-	for err == nil { // else until that comes
-		select {
-		case a, ok := <-r.answers:
-			if said, err = r.take(sending, said, a, ok); err != nil {
-				return said, err
-			}
-		default:
-			return said, nil
-		}
+	if err == nil {
+		return r.Came(sending)
 	}
-	for {
+	for { // until that comes
 		a, ok := <-r.answers
 		if said, err = r.take(sending, said, a, ok); err != nil {
 			return said, err
 		}
 	}
 }
+
+// Came implements [stream.Late].
+func (r *recognition) Came(ctx context.Context) (said []stream.Hypothesis, err error) {
+	for {
+		select {
+		case a, ok := <-r.answers:
+			if said, err = r.take(ctx, said, a, ok); err != nil {
+				return said, err
+			}
+		default:
+			return said, nil
+		}
+	}
+}
+
+// Pending implements [stream.Late].
+func (r *recognition) Pending() bool { return len(r.answers) > 0 }
 
 // End implements [stream.Recogniser].
 func (r *recognition) End(ctx context.Context) (said []stream.Hypothesis, err error) {

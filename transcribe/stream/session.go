@@ -6,6 +6,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -15,7 +16,8 @@ import (
 )
 
 // Recogniser hears one stream. It is used by one goroutine at a time. An error
-// ends it; it says who failed and how.
+// says who failed and how, and ends it, unless it wraps [transcribe.ErrAway]:
+// then the samples were taken, and more may follow.
 type Recogniser interface {
 	// Hear takes the next samples, which it does not keep, and returns what
 	// there is to say, in order.
@@ -38,6 +40,15 @@ type Hypothesis struct {
 	Heard time.Duration
 }
 
+// Late is implemented by recognisers that say things between two pieces of
+// audio.
+type Late interface {
+	// Came returns what there is to say now, and an error as Hear does.
+	Came(ctx context.Context) ([]Hypothesis, error)
+	// Pending reports whether Came has something to say, or will have.
+	Pending() bool
+}
+
 // Session is a [transcribe.Session] on a Recogniser.
 type Session struct {
 	mu     sync.Mutex
@@ -50,7 +61,10 @@ type Session struct {
 	begun  bool
 }
 
-var _ transcribe.Session = (*Session)(nil)
+var (
+	_ transcribe.Session = (*Session)(nil)
+	_ transcribe.Pender  = (*Session)(nil)
+)
 
 // NewSession returns a session of the backend called name. It owns rec.
 func NewSession(name string, leg audio.Leg, rateHz int, rec Recogniser) *Session {
@@ -75,14 +89,27 @@ func (s *Session) Write(ctx context.Context, f audio.Frame) ([]transcribe.Segmen
 		s.speech.begin(f.Start)
 	}
 	var segments []transcribe.Segment
+	var away error
+	if late, ok := s.rec.(Late); ok && len(f.PCM) == 0 {
+		said, err := late.Came(ctx)
+		return s.take(segments, said), s.fail(ctx, err)
+	}
 	for pcm := s.audio.Next(); pcm != nil; pcm = s.audio.Next() {
 		said, err := s.rec.Hear(ctx, pcm)
 		segments = s.take(segments, said)
-		if err != nil {
-			return segments, s.die(because(ctx, err))
+		if away = s.fail(ctx, err); s.ended != nil {
+			return segments, s.ended
 		}
 	}
-	return segments, nil
+	return segments, away
+}
+
+// Pending implements [transcribe.Pender].
+func (s *Session) Pending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	late, ok := s.rec.(Late)
+	return ok && s.ended == nil && late.Pending()
 }
 
 // Finish implements [transcribe.Session].
@@ -99,8 +126,8 @@ func (s *Session) Finish(ctx context.Context) ([]transcribe.Segment, error) {
 	if pcm := s.audio.Rest(); pcm != nil {
 		said, err := s.rec.Hear(ctx, pcm)
 		segments = s.take(segments, said)
-		if err != nil {
-			return segments, s.die(because(ctx, err))
+		if _ = s.fail(ctx, err); s.ended != nil {
+			return segments, s.ended
 		}
 	}
 	said, err := s.rec.End(ctx)
@@ -132,6 +159,17 @@ func (s *Session) Close() error {
 func (s *Session) die(err error) error {
 	s.ended = fmt.Errorf("%s session: %w", s.name, err)
 	return s.ended
+}
+
+// fail is what an error of Hear means to the session.
+func (s *Session) fail(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, transcribe.ErrAway) && ctx.Err() == nil:
+		return fmt.Errorf("%s session: %w", s.name, err)
+	}
+	return s.die(because(ctx, err))
 }
 
 // because is the error of ctx where that has ended: what failed by it is not
