@@ -286,9 +286,7 @@ func (c *chronicle) level(ctx context.Context, change risk.Change) {
 	if change.Level == change.Previous {
 		return
 	}
-	// A notice that rests on the closed list alone was no reason to wake when
-	// it was heard, and is none now that it is told.
-	if change.Level >= risk.Warning || change.Level == risk.Notice && c.state.Transcribing {
+	if change.Level >= risk.Notice {
 		c.ears.Raise()
 	}
 	ev := &callwardenv1.RiskLevel{
