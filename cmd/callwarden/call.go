@@ -27,6 +27,7 @@ type call struct {
 
 	callerSide string
 	leg        string
+	only       audio.Leg // of leg
 	silent     string
 	loss       string
 	asJSON     bool
@@ -40,7 +41,8 @@ func newCall(a *app) *cobra.Command {
 		Long: `Sends a recorded call, WAV or FLAC, to callwarden or to any other recorder, in one
 of the ways in which telephone networks do, and tells what became of it. The
 legs of a stereo recording are sent apart, the left channel as the caller. With
---calls as many are sent as wanted, begun at --rate a second.
+--calls as many are sent as wanted, begun at --rate a second; they play the
+files in turn.
 
 The exit code is 0 only where every call was answered and came to its own end.`,
 		Args: unknownCommand,
@@ -106,9 +108,9 @@ func newCallWay(a *app, way string) (*call, *cobra.Command) {
 	c := &call{app: a, cfg: caller.DefaultConfig()}
 	c.cfg.Way = way
 	cmd := &cobra.Command{
-		Use:  way + " FILE",
-		Args: usageArgs(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) },
+		Use:  way + " FILE…",
+		Args: usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.cfg.To, "to", "", "where the calls go: HOST:PORT")
@@ -116,6 +118,8 @@ func newCallWay(a *app, way string) (*call, *cobra.Command) {
 	f.IntVar(&c.cfg.Calls, "calls", c.cfg.Calls, "calls in all")
 	f.Float64Var(&c.cfg.Rate, "rate", c.cfg.Rate, "calls begun a second")
 	f.DurationVar(&c.cfg.Span, "duration", 0, "how long a call lasts (default: the recording; with --loop until interrupted)")
+	f.DurationVar(&c.cfg.Again, "again", 0, "for so long, place another call when one is over")
+	f.BoolVar(&c.cfg.Stagger, "stagger", false, "begin the first calls somewhere in the middle, each elsewhere")
 	f.BoolVar(&c.cfg.Loop, "loop", false, "begin the recording again at its end")
 	f.StringVar(&c.cfg.From, "from", c.cfg.From, "number of the caller")
 	f.StringVar(&c.cfg.FromName, "from-name", "", "name of the caller")
@@ -147,17 +151,24 @@ func (c *call) addToken(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.cfg.Token, "token", "", "bearer token of the http interface")
 }
 
-func (c *call) run(ctx context.Context, path string) error {
-	rec, err := c.recording(path)
-	if err != nil {
+func (c *call) run(ctx context.Context, paths []string) error {
+	if err := c.flags(); err != nil {
 		return err
+	}
+	var recs []*caller.Recording
+	for _, path := range paths {
+		rec, err := c.recording(path)
+		if err != nil {
+			return err
+		}
+		recs = append(recs, rec)
 	}
 	if err := c.cfg.Validate(); err != nil {
 		return usagef("%w", err)
 	}
 	watch := &caller.Progress{}
-	bar := newCallBar(c.err, c.cfg, rec, watch)
-	results, err := caller.Run(ctx, c.cfg, rec, watch)
+	bar := newCallBar(c.err, c.cfg, recs, watch)
+	results, err := caller.Run(ctx, c.cfg, recs, watch)
 	bar.close()
 	if results == nil {
 		return err
@@ -178,32 +189,33 @@ func (c *call) run(ctx context.Context, path string) error {
 	return err
 }
 
-// recording opens the file with what the flags say of its legs.
-func (c *call) recording(path string) (*caller.Recording, error) {
+// flags reads those that stand for something else.
+func (c *call) flags() (err error) {
 	if c.callerSide != "left" && c.callerSide != "right" {
-		return nil, usagef("--caller: %q must be left or right", c.callerSide)
+		return usagef("--caller: %q must be left or right", c.callerSide)
 	}
-	var err error
 	if c.cfg.Silent, err = someLeg("--silent", c.silent); err != nil {
-		return nil, err
+		return err
 	}
-	only, err := someLeg("--leg", c.leg)
-	if err != nil {
-		return nil, err
+	if c.only, err = someLeg("--leg", c.leg); err != nil {
+		return err
 	}
 	if c.loss != "" {
 		if c.cfg.Loss, err = share(c.loss); err != nil {
-			return nil, usagef("--loss: %w", err)
+			return usagef("--loss: %w", err)
 		}
 	}
+	return nil
+}
+
+// recording opens the file with what the flags say of its legs.
+func (c *call) recording(path string) (*caller.Recording, error) {
 	rec, err := caller.Open(path, c.callerSide == "right")
-	if err != nil {
-		return nil, err
+	if err != nil || c.only == audio.Unknown {
+		return rec, err
 	}
-	if only != audio.Unknown {
-		if rec, err = rec.Only(only); err != nil {
-			return nil, usagef("--leg: %w", err)
-		}
+	if rec, err = rec.Only(c.only); err != nil {
+		return nil, usagef("--leg: %w", err)
 	}
 	return rec, nil
 }
@@ -272,19 +284,22 @@ type callBar struct {
 	stop func()
 }
 
-func newCallBar(out io.Writer, cfg caller.Config, rec *caller.Recording, watch *caller.Progress) *callBar {
+func newCallBar(out io.Writer, cfg caller.Config, recs []*caller.Recording, watch *caller.Progress) *callBar {
 	width, ok := terminal(out)
 	if !ok {
 		return &callBar{}
 	}
-	last := rec.Length()
+	var last time.Duration
+	for _, r := range recs {
+		last = max(last, r.Length())
+	}
 	if cfg.Loop || cfg.Span > 0 && cfg.Span < last {
 		last = cfg.Span
 	}
 	begins := time.Duration(float64(cfg.Calls-1) / cfg.Rate * float64(time.Second))
 	b := &callBar{bars: newBars(out, width)}
 	b.bars.SetMessageLength(max(20, min(60, width/2)))
-	t := &progress.Tracker{Total: (begins + last).Milliseconds()}
+	t := &progress.Tracker{Total: (max(begins, cfg.Again) + last).Milliseconds()}
 	if cfg.Loop && cfg.Span == 0 {
 		t.Total = 0 // nobody knows
 	}

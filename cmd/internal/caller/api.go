@@ -79,6 +79,9 @@ func (a *api) do(ctx context.Context, method, path string, in, out any) error {
 			Error string `json:"error"`
 		}
 		_ = json.Unmarshal(data, &said) // a proxy may answer in another way
+		if _, why, ok := strings.Cut(said.Error, ": "); ok && strings.HasPrefix(said.Error, "call ") {
+			said.Error = why // without the call's name, so that equal refusals are counted as one
+		}
 		return &refusedError{res.Status, said.Error}
 	}
 	if out != nil {

@@ -38,34 +38,37 @@ const refusedWithin = time.Second
 // audioSocket is the telephone exchange's end of Asterisk's AudioSocket: one
 // connection for each leg.
 type audioSocket struct {
-	cfg      Config
-	rec      *Recording
-	watch    *Progress
-	api      *api // nil: nothing is announced
-	pacer    *pacer
-	messages [][][]byte // by leg
-	packets  atomic.Uint64
-	unsent   atomic.Uint64
+	cfg     Config
+	watch   *Progress
+	api     *api // nil: nothing is announced
+	pacer   *pacer
+	plays   []*play // what calls play, in turn: messages with audio
+	packets atomic.Uint64
+	unsent  atomic.Uint64
 }
 
-func newAudioSocket(cfg Config, rec *Recording, watch *Progress) (*audioSocket, error) {
-	if len(rec.Legs) > 1 && cfg.API == "" {
-		return nil, fmt.Errorf("%s has two legs, and two sockets are one call only where --api says so; give it, or --leg caller", rec.Path)
+func newAudioSocket(cfg Config, recs []*Recording, watch *Progress) (*audioSocket, error) {
+	if len(recs[0].Legs) > 1 && cfg.API == "" {
+		return nil, fmt.Errorf("%s has two legs, and two sockets are one call only where --api says so; give it, or --leg caller", recs[0].Path)
 	}
-	a := &audioSocket{cfg: cfg, rec: rec, watch: watch, pacer: &pacer{flush: func() {}}}
+	a := &audioSocket{cfg: cfg, watch: watch, pacer: &pacer{flush: func() {}}}
 	if cfg.API != "" {
 		a.api = newAPI(cfg.API, cfg.Token)
 	}
-	kind, rate := byte(kindAudio8), 8000
-	if rec.RateHz >= 16000 {
-		kind, rate = kindAudio16, 16000
-	}
-	for _, side := range rec.Legs {
-		pcm, err := resampled(side.PCM, rec.RateHz, rate)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", rec.Path, err)
+	for _, rec := range recs {
+		kind, rate := byte(kindAudio8), 8000
+		if rec.RateHz >= 16000 {
+			kind, rate = kindAudio16, 16000
 		}
-		a.messages = append(a.messages, audioMessages(kind, pcm, rate/50))
+		p := &play{rec: rec}
+		for _, side := range rec.Legs {
+			pcm, err := resampled(side.PCM, rec.RateHz, rate)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", rec.Path, err)
+			}
+			p.sides = append(p.sides, audioMessages(kind, pcm, rate/50))
+		}
+		a.plays = append(a.plays, p)
 	}
 	return a, nil
 }
@@ -99,16 +102,17 @@ func (a *audioSocket) run(ctx context.Context) error {
 }
 
 // place implements way.
-func (a *audioSocket) place(ctx context.Context, _ int) (o outcome) {
+func (a *audioSocket) place(ctx context.Context, n int) (o outcome) {
 	begin := time.Now()
 	call := announce.NewID("call")
-	sockets := make([]*socket, 0, len(a.messages))
+	p := a.plays[n%len(a.plays)]
+	sockets := make([]*socket, 0, len(p.sides))
 	defer func() {
 		for _, s := range sockets {
 			_ = s.conn.Close()
 		}
 	}()
-	over := make(chan string, len(a.messages)) // each socket's reader sends one value
+	over := make(chan string, len(p.sides)) // each socket's reader sends one value
 	var reading sync.WaitGroup
 	defer reading.Wait() // after the sockets are closed
 	defer func() {
@@ -116,15 +120,18 @@ func (a *audioSocket) place(ctx context.Context, _ int) (o outcome) {
 			_ = s.conn.Close()
 		}
 	}()
-	for i := range a.messages {
+	for i, side := range p.rec.Legs {
 		id := uuid.New()
-		if err := a.announce(ctx, call, id, a.rec.Legs[i].Leg); err != nil {
+		if err := a.announce(ctx, call, id, side.Leg); err != nil {
 			return failed(err)
 		}
-		s, err := a.connect(ctx, id, i)
+		s, err := a.connect(ctx, id)
 		if err != nil {
 			return outcome{err: err}
 		}
+		s.messages = p.sides[i]
+		s.from, s.packets = a.cfg.packets(n, len(s.messages))
+		s.silent = a.cfg.Silent != audio.Unknown && side.Leg == a.cfg.Silent
 		sockets = append(sockets, s)
 		reading.Go(func() { over <- s.listen() })
 	}
@@ -185,7 +192,7 @@ func (a *audioSocket) play(ctx context.Context, sockets []*socket, over <-chan s
 	return end
 }
 
-func (a *audioSocket) connect(ctx context.Context, id uuid.UUID, leg int) (*socket, error) {
+func (a *audioSocket) connect(ctx context.Context, id uuid.UUID) (*socket, error) {
 	d := net.Dialer{Timeout: hangUpWithin}
 	if a.cfg.Bind != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(a.cfg.Bind)}
@@ -204,9 +211,7 @@ func (a *audioSocket) connect(ctx context.Context, id uuid.UUID, leg int) (*sock
 		_ = conn.Close()
 		return nil, err
 	}
-	messages := a.messages[leg]
-	silent := a.cfg.Silent != audio.Unknown && a.rec.Legs[leg].Leg == a.cfg.Silent
-	return &socket{conn: conn, raw: raw, messages: messages, packets: a.cfg.packets(len(messages)), silent: silent}, nil
+	return &socket{conn: conn, raw: raw}, nil
 }
 
 // socket sends one leg. Its packets are of the pacer's goroutine.
@@ -214,6 +219,7 @@ type socket struct {
 	conn         net.Conn
 	raw          syscall.RawConn
 	messages     [][]byte
+	from         int // message that it begins with
 	packets      int
 	silent       bool
 	rest         []byte // of a message that the peer took in part
@@ -227,7 +233,7 @@ func (s *socket) packet(n int) (more bool) {
 	if s.silent {
 		return more
 	}
-	message := s.messages[n%len(s.messages)]
+	message := s.messages[(s.from+n)%len(s.messages)]
 	if len(s.rest) > 0 {
 		s.rest = s.rest[s.write(s.rest):]
 	}

@@ -4,12 +4,14 @@ package caller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,11 +33,17 @@ type Config struct {
 	// To is where calls go: HOST:PORT; for RTP also one HOST:PORT for each leg
 	// by comma, or the http URL of the interface that announces ports.
 	To    string
-	Bind  string        // local address; empty is the one that routes to To
-	Calls int           // in all
-	Rate  float64       // calls begun a second
-	Loop  bool          // begins the recording again at its end
-	Span  time.Duration // of a call; 0 is the recording's length, or with Loop until ctx ends
+	Bind  string  // local address; empty is the one that routes to To
+	Calls int     // in all
+	Rate  float64 // calls begun a second
+	Loop  bool    // begins the recording again at its end
+	// Again is for how long a call that is over is followed by the next; 0 for
+	// none.
+	Again time.Duration
+	// Stagger has the first calls begin somewhere in the middle of their
+	// recordings, each elsewhere.
+	Stagger bool
+	Span    time.Duration // of a call; 0 is the recording's length, or with Loop until ctx ends
 
 	From, FromName, Number, NumberName string // who calls, and who is called
 
@@ -76,6 +84,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("--rate: %v must be above 0", c.Rate)
 	case c.Span < 0:
 		return fmt.Errorf("--duration: %v must not be below 0", c.Span)
+	case c.Again < 0:
+		return fmt.Errorf("--again: %v must not be below 0", c.Again)
 	case c.Loss < 0 || c.Loss >= 1:
 		return fmt.Errorf("--loss: %v must be at least 0 and below 100%%", c.Loss)
 	case c.Reorder < 0 || c.Reorder > 1000:
@@ -142,14 +152,22 @@ type way interface {
 	close() error
 }
 
-// Run makes the calls and returns when all are over. When ctx ends they hang
-// up, and the results are marked as interrupted. An error means that no call
-// could be made at all.
-func Run(ctx context.Context, cfg Config, rec *Recording, watch *Progress) (*Results, error) {
+// Run makes the calls, which play recs in turn, and returns when all are over.
+// When ctx ends they hang up, and the results are marked as interrupted. An
+// error means that no call could be made at all.
+func Run(ctx context.Context, cfg Config, recs []*Recording, watch *Progress) (*Results, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	w, err := open(cfg, rec, watch)
+	if len(recs) == 0 {
+		return nil, errors.New("no recording to play")
+	}
+	for _, r := range recs {
+		if len(r.Legs) != len(recs[0].Legs) {
+			return nil, fmt.Errorf("%s has %d channels and %s %d; calls play the same number", r.Path, len(r.Legs), recs[0].Path, len(recs[0].Legs))
+		}
+	}
+	w, err := open(cfg, recs, watch)
 	if err != nil {
 		return nil, err
 	}
@@ -180,24 +198,36 @@ func (c Config) transport() string {
 	return ""
 }
 
-func open(cfg Config, rec *Recording, watch *Progress) (way, error) {
+func open(cfg Config, recs []*Recording, watch *Progress) (way, error) {
 	switch cfg.Way {
 	case SIPREC:
-		return newSIPREC(cfg, rec, watch)
+		return newSIPREC(cfg, recs, watch)
 	case RTP:
-		return newPlainRTP(cfg, rec, watch)
+		return newPlainRTP(cfg, recs, watch)
 	}
-	return newAudioSocket(cfg, rec, watch)
+	return newAudioSocket(cfg, recs, watch)
 }
 
-// placeAll begins the calls at their rate and waits for all.
+// placeAll begins the calls at their rate, each followed by others while there
+// is time, and waits for all.
 func placeAll(ctx context.Context, cfg Config, w way, watch *Progress) []outcome {
-	outcomes := make([]outcome, cfg.Calls)
+	var (
+		mu       sync.Mutex
+		outcomes []outcome
+		lines    sync.WaitGroup
+		numbers  atomic.Int64 // of calls after the first of each line
+	)
+	place := func(n int) {
+		watch.Placed.Add(1)
+		o := w.place(ctx, n)
+		watch.note(o)
+		mu.Lock()
+		defer mu.Unlock()
+		outcomes = append(outcomes, o)
+	}
 	begin := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var calls sync.WaitGroup
-	placed := 0
 	for n := range cfg.Calls {
 		timer.Reset(time.Until(begin.Add(time.Duration(float64(n) / cfg.Rate * float64(time.Second)))))
 		select {
@@ -207,13 +237,13 @@ func placeAll(ctx context.Context, cfg Config, w way, watch *Progress) []outcome
 		if ctx.Err() != nil {
 			break
 		}
-		placed++
-		watch.Placed.Add(1)
-		calls.Go(func() {
-			outcomes[n] = w.place(ctx, n)
-			watch.note(outcomes[n])
+		lines.Go(func() {
+			place(n)
+			for ctx.Err() == nil && time.Since(begin) < cfg.Again {
+				place(cfg.Calls + int(numbers.Add(1)) - 1)
+			}
 		})
 	}
-	calls.Wait()
-	return outcomes[:placed]
+	lines.Wait()
+	return outcomes
 }

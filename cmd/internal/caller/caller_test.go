@@ -24,7 +24,7 @@ func run(t *testing.T, cfg Config, rec *Recording) *Results {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	r, err := Run(ctx, cfg, rec, &Progress{})
+	r, err := Run(ctx, cfg, []*Recording{rec}, &Progress{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestInterruptedCallsHangUp(t *testing.T) {
 		}
 		cancel()
 	}()
-	got, err := Run(ctx, cfg, twoLegs(time.Second), watch)
+	got, err := Run(ctx, cfg, []*Recording{twoLegs(time.Second)}, watch)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,33 +19,44 @@ import (
 // the recording in packets.
 type media struct {
 	cfg   Config
-	rec   *Recording
 	codec codec
 	local netip.Addr
 	pacer *pacer
-	lanes []*lane
-	sides [][][]byte // payloads by leg
+	lanes []*lane // by leg
+	plays []*play // what calls play, in turn
 
 	sent, spoilt, reports, told atomic.Uint64 // of calls that are over
 }
 
-// newMedia encodes the recording and binds ports on the way to peer.
-func newMedia(cfg Config, rec *Recording, peer string) (*media, error) {
-	m := &media{cfg: cfg, rec: rec, pacer: &pacer{}}
+// play is a recording in packets.
+type play struct {
+	rec   *Recording
+	sides [][][]byte // payloads by leg
+}
+
+// newMedia encodes the recordings and binds ports on the way to peer.
+func newMedia(cfg Config, recs []*Recording, peer string) (*media, error) {
+	m := &media{cfg: cfg, pacer: &pacer{}}
 	m.pacer.flush = m.flush
 	var err error
-	if m.codec, err = codecFor(cfg.Codec, rec.RateHz); err != nil {
+	if m.codec, err = codecFor(cfg.Codec, recs[0].RateHz); err != nil {
 		return nil, err
 	}
 	if m.local, err = localAddr(cfg.Bind, peer); err != nil {
 		return nil, err
 	}
-	for _, side := range rec.Legs {
-		payloads, err := m.codec.packets(side.PCM, rec.RateHz)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", rec.Path, err)
+	for _, rec := range recs {
+		p := &play{rec: rec}
+		for _, side := range rec.Legs {
+			payloads, err := m.codec.packets(side.PCM, rec.RateHz)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", rec.Path, err)
+			}
+			p.sides = append(p.sides, payloads)
 		}
-		m.sides = append(m.sides, payloads)
+		m.plays = append(m.plays, p)
+	}
+	for range recs[0].Legs {
 		l, err := newLane(m.local)
 		if err != nil {
 			return nil, errors.Join(err, m.close())
@@ -102,16 +113,20 @@ func (m *media) count(r *Results) {
 	r.Behind = float64(m.pacer.lateness().Microseconds()) / 1000
 }
 
-// packets is how many packets a leg of a call has.
-func (c Config) packets(recorded int) int {
-	n := recorded
+// packets is which packet of a recorded leg call n begins with, and how many
+// it sends.
+func (c Config) packets(n, recorded int) (from, count int) {
+	if c.Stagger && n < c.Calls {
+		from = int(math.Mod(float64(n)*math.Phi, 1) * float64(recorded))
+	}
+	count = recorded - from
 	if c.Loop {
-		n = math.MaxInt
+		count = math.MaxInt
 	}
 	if c.Span > 0 {
-		n = min(n, max(1, int(c.Span/packetTime)))
+		count = min(count, max(1, int(c.Span/packetTime)))
 	}
-	return n
+	return from, count
 }
 
 // ear is where one leg of a call is to be sent.
@@ -121,12 +136,16 @@ type ear struct {
 	key  []byte         // of SRTP, nil for none
 }
 
-// stream readies leg number side of a call.
-func (m *media) stream(side int, to ear) (*stream, error) {
-	payloads := m.sides[side]
-	s := newStream(m.lanes[side], m.codec, payloads, m.cfg.packets(len(payloads)), to.rtp)
+// turn is what call n plays.
+func (m *media) turn(n int) *play { return m.plays[n%len(m.plays)] }
+
+// stream readies leg number side of call n.
+func (m *media) stream(n, side int, to ear) (*stream, error) {
+	p := m.turn(n)
+	s := newStream(m.lanes[side], m.codec, p.sides[side], to.rtp)
+	s.from, s.packets = m.cfg.packets(n, len(s.payloads))
 	s.loss, s.reorder = m.cfg.Loss, m.cfg.Reorder
-	leg := m.rec.Legs[side].Leg
+	leg := p.rec.Legs[side].Leg
 	s.silent = m.cfg.Silent != audio.Unknown && leg == m.cfg.Silent
 	if to.rtcp.IsValid() && !m.cfg.NoRTCP {
 		s.reportTo = net.UDPAddrFromAddrPort(to.rtcp)

@@ -22,7 +22,7 @@ type plainRTP struct {
 	api   *api  // nil with static ports
 }
 
-func newPlainRTP(cfg Config, rec *Recording, watch *Progress) (*plainRTP, error) {
+func newPlainRTP(cfg Config, recs []*Recording, watch *Progress) (*plainRTP, error) {
 	p := &plainRTP{watch: watch}
 	peer := ""
 	if strings.Contains(cfg.To, "://") {
@@ -43,12 +43,12 @@ func newPlainRTP(cfg Config, rec *Recording, watch *Progress) (*plainRTP, error)
 			p.ears = append(p.ears, e)
 			peer = to
 		}
-		if len(p.ears) != len(rec.Legs) {
-			return nil, fmt.Errorf("--to: %d addresses for %d legs of %s", len(p.ears), len(rec.Legs), rec.Path)
+		if len(p.ears) != len(recs[0].Legs) {
+			return nil, fmt.Errorf("--to: %d addresses for %d legs of %s", len(p.ears), len(recs[0].Legs), recs[0].Path)
 		}
 	}
 	var err error
-	if p.media, err = newMedia(cfg, rec, peer); err != nil {
+	if p.media, err = newMedia(cfg, recs, peer); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -71,12 +71,12 @@ func (p *plainRTP) run(ctx context.Context) error {
 }
 
 // place implements way.
-func (p *plainRTP) place(ctx context.Context, _ int) (o outcome) {
+func (p *plainRTP) place(ctx context.Context, n int) (o outcome) {
 	begin := time.Now()
 	ears, location := p.ears, ""
 	if p.api != nil {
 		var err error
-		if ears, location, err = p.announce(ctx); err != nil {
+		if ears, location, err = p.announce(ctx, n); err != nil {
 			return failed(err)
 		}
 	}
@@ -85,7 +85,7 @@ func (p *plainRTP) place(ctx context.Context, _ int) (o outcome) {
 	defer p.watch.Up.Add(-1)
 	var streams []*stream
 	for i, e := range ears {
-		s, err := p.stream(i, e)
+		s, err := p.stream(n, i, e)
 		if err != nil {
 			o.err = err
 			return o
@@ -103,10 +103,11 @@ func (p *plainRTP) place(ctx context.Context, _ int) (o outcome) {
 	return o
 }
 
-// announce asks for ports for one call; location ends it again.
-func (p *plainRTP) announce(ctx context.Context) (ears []ear, location string, err error) {
+// announce asks for ports for call n; location ends it again.
+func (p *plainRTP) announce(ctx context.Context, n int) (ears []ear, location string, err error) {
+	legs := p.turn(n).rec.Legs
 	ask := rtpsrc.Request{Call: p.cfg.announcement()}
-	for i, side := range p.rec.Legs {
+	for i, side := range legs {
 		ask.Legs = append(ask.Legs, rtpsrc.RequestLeg{
 			Leg: announce.Leg(side.Leg), Formats: []string{p.codec.rtpmap()},
 			Remote: netip.AddrPortFrom(p.local, uint16(p.lanes[i].port())).String(),
@@ -119,8 +120,8 @@ func (p *plainRTP) announce(ctx context.Context) (ears []ear, location string, e
 	if len(said.Legs) == 0 && said.State != "" {
 		return nil, "", &refusedError{status: said.State}
 	}
-	if len(said.Legs) != len(p.rec.Legs) {
-		return nil, "", fmt.Errorf("the answer announces %d ports for %d legs", len(said.Legs), len(p.rec.Legs))
+	if len(said.Legs) != len(legs) {
+		return nil, "", fmt.Errorf("the answer announces %d ports for %d legs", len(said.Legs), len(legs))
 	}
 	for _, l := range said.Legs {
 		e, err := resolve(l.Address)

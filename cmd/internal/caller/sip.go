@@ -62,8 +62,8 @@ type sipCall struct {
 	bye     sync.Once
 }
 
-func newSIPREC(cfg Config, rec *Recording, watch *Progress) (*siprec, error) {
-	m, err := newMedia(cfg, rec, cfg.To)
+func newSIPREC(cfg Config, recs []*Recording, watch *Progress) (*siprec, error) {
+	m, err := newMedia(cfg, recs, cfg.To)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +201,7 @@ func (s *siprec) run(ctx context.Context) error {
 }
 
 // invite is call n's first request.
-func (s *siprec) invite(offer []byte) *sip.Request {
+func (s *siprec) invite(n int, offer []byte) *sip.Request {
 	who := s.cfg.parties(s.local)
 	req := sip.NewRequest(sip.INVITE, s.target)
 	req.SetTransport(strings.ToUpper(s.cfg.Transport))
@@ -228,14 +228,14 @@ func (s *siprec) invite(offer []byte) *sip.Request {
 		return req
 	}
 	req.AppendHeader(sip.NewHeader("Require", "siprec"))
-	body, contentType := siprecBody(offer, s.metadata(who, time.Now()))
+	body, contentType := siprecBody(offer, metadata(s.turn(n).rec, who, time.Now()))
 	req.AppendHeader(sip.NewHeader("Content-Type", contentType))
 	req.SetBody(body)
 	return req
 }
 
 // place implements way.
-func (s *siprec) place(ctx context.Context, _ int) (o outcome) {
+func (s *siprec) place(ctx context.Context, n int) (o outcome) {
 	keys := make([][]byte, len(s.lanes))
 	for i := range keys {
 		keys[i] = newKey()
@@ -245,7 +245,7 @@ func (s *siprec) place(ctx context.Context, _ int) (o outcome) {
 		<-s.conn.served
 	}
 	begin := time.Now()
-	session, err := s.dialogs.WriteInvite(ctx, s.invite(offer))
+	session, err := s.dialogs.WriteInvite(ctx, s.invite(n, offer))
 	if err != nil {
 		return outcome{err: sipError(err)}
 	}
@@ -264,7 +264,7 @@ func (s *siprec) place(ctx context.Context, _ int) (o outcome) {
 		o.err = sipError(err)
 		return o
 	}
-	streams, err := s.streams(session.InviteResponse.Body(), keys)
+	streams, err := s.streams(n, session.InviteResponse.Body(), keys)
 	if err != nil {
 		o.err = err
 	} else {
@@ -282,8 +282,8 @@ func (s *siprec) place(ctx context.Context, _ int) (o outcome) {
 	return o
 }
 
-// streams are those of the legs that the answer takes.
-func (s *siprec) streams(answer []byte, keys [][]byte) ([]*stream, error) {
+// streams are those of the legs of call n that the answer takes.
+func (s *siprec) streams(n int, answer []byte, keys [][]byte) ([]*stream, error) {
 	ears, err := s.answered(answer, keys)
 	if err != nil {
 		return nil, err
@@ -293,7 +293,7 @@ func (s *siprec) streams(answer []byte, keys [][]byte) ([]*stream, error) {
 		if !e.rtp.IsValid() {
 			continue
 		}
-		one, err := s.stream(i, e)
+		one, err := s.stream(n, i, e)
 		if err != nil {
 			return nil, err
 		}

@@ -151,7 +151,7 @@ type (
 )
 
 // metadata tells who speaks on which leg.
-func (m *media) metadata(p parties, began time.Time) []byte {
+func metadata(rec *Recording, p parties, began time.Time) []byte {
 	id := func() string {
 		u := uuid.New()
 		return base64.StdEncoding.EncodeToString(u[:])
@@ -163,11 +163,11 @@ func (m *media) metadata(p parties, began time.Time) []byte {
 		{ID: id(), Name: nameID{AOR: p.from, Name: p.fromName}},
 		{ID: id(), Name: nameID{AOR: p.to, Name: p.toName}},
 	}
-	if len(m.rec.Legs) == 1 && m.rec.Legs[0].Leg == audio.Callee {
+	if len(rec.Legs) == 1 && rec.Legs[0].Leg == audio.Callee {
 		slices.Reverse(people)
 	}
 	r.Participants = people
-	for i := range m.rec.Legs {
+	for i := range rec.Legs {
 		r.Streams = append(r.Streams, xmlStream{ID: id(), Session: r.Session.ID, Label: strconv.Itoa(i + 1)})
 	}
 	for i, who := range people {

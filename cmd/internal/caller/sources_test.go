@@ -190,7 +190,7 @@ func TestRefusalsOfOurSourcesAreTold(t *testing.T) {
 func TestAudioSocketOfTwoLegsNeedsTheAPI(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Way, cfg.To = AudioSocket, "127.0.0.1:1"
-	if _, err := Run(t.Context(), cfg, twoLegs(time.Second), &Progress{}); err == nil {
+	if _, err := Run(t.Context(), cfg, []*Recording{twoLegs(time.Second)}, &Progress{}); err == nil {
 		t.Error("two sockets were sent without saying that they are one call")
 	}
 }

@@ -29,6 +29,7 @@ type stream struct {
 	reportTo *net.UDPAddr // nil: sends no reports
 	codec    codec
 	payloads [][]byte
+	from     int // payload that it begins with
 	packets  int // to send; the payloads repeat
 	silent   bool
 	protect  *protection // nil: RTP in the clear
@@ -50,11 +51,11 @@ type stream struct {
 // held is a packet that is sent late, out of order.
 type held struct{ n, due int }
 
-// newStream sends payloads from l to the address, packets of them in all.
-func newStream(l *lane, c codec, payloads [][]byte, packets int, to netip.AddrPort) *stream {
+// newStream sends payloads from l to the address.
+func newStream(l *lane, c codec, payloads [][]byte, to netip.AddrPort) *stream {
 	chance := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	s := &stream{
-		lane: l, to: net.UDPAddrFromAddrPort(to), codec: c, payloads: payloads, packets: packets,
+		lane: l, to: net.UDPAddrFromAddrPort(to), codec: c, payloads: payloads,
 		ssrc: chance.Uint32(), sequence: uint16(chance.Uint32()), timestamp: chance.Uint32(), chance: chance,
 	}
 	l.watch(s)
@@ -97,7 +98,7 @@ func (s *stream) spoil(n int, last bool) {
 
 // send queues packet n (RFC 3550 5.1).
 func (s *stream) send(n int) {
-	payload := s.payloads[n%len(s.payloads)]
+	payload := s.payloads[(s.from+n)%len(s.payloads)]
 	second := s.codec.payload
 	if n == 0 {
 		second |= 0x80 // the marker begins a talk spurt (RFC 3551 4.1)
