@@ -34,6 +34,8 @@ type backend struct {
 // line here.
 var backends = [...]backend{
 	{"vosk", "libvosk in this process, with the model in the box or your own", openVosk},
+	{"supervised", "vosk in a process of its own, which is started again when it crashes", openSupervised},
+	{"remote", "callwarden transcriber serve, here or on other machines: --transcriber ADDR", openRemote},
 	{"none", "hears nothing: for load tests and for trying out ways in", openNone},
 	{"script", "speaks a prepared transcript: the .txt beside each recording, or alone", openScript},
 }
@@ -53,14 +55,13 @@ type hearFlags struct {
 	library string
 	listen  string
 	scripts scripts
+	remote  remoteFlags
 }
 
 func (f *hearFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.backend, "backend", backends[0].name, "speech-to-text: "+strings.Join(backendNames(), ", "))
-	c.Flags().StringVar(&f.model, "model", models.DefaultModel, "Vosk model: a name of 'models list', or a folder")
-	c.Flags().StringVar(&f.library, "library", models.DefaultLibrary, "Vosk library: a name of 'models list', or a file")
+	f.addLocal(c)
+	f.remote.add(c)
 	c.Flags().StringVar(&f.listen, "listen", listen.Full, "way of listening: full transcribes everything, screen only where the tactics' phrases are heard")
-	_ = c.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(backendNames(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("listen", cobra.FixedCompletions([]string{listen.Full, listen.Screening}, cobra.ShellCompDirectiveNoFileComp))
 }
 

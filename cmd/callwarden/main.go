@@ -144,6 +144,7 @@ or for a one-time code, and the other side is about to give it.`,
 		newModels(a),
 		newTactics(a),
 		newDoctor(a),
+		newTranscriber(a),
 	)
 	return root
 }

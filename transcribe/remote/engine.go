@@ -78,6 +78,11 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	if err := e.await(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("no transcriber answers: %w", err), e.Close())
 	}
+	for _, p := range e.peers {
+		if _, usable, why := p.state(time.Now()); !usable {
+			log.Warn("transcriber is not there", "backend", cfg.name(), "address", p.addr, "err", why)
+		}
+	}
 	return e, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -110,14 +111,14 @@ func (p *peer) found(caps *callwardenv1.GetCapabilitiesResponse) {
 // knows of it or not.
 func (p *peer) lose(err error) {
 	p.mu.Lock()
-	was, before := p.up, p.why
+	was := p.up
 	p.up, p.why = false, plain(err)
 	if p.end != nil {
 		p.end()
 		p.epoch, p.end = nil, nil
 	}
 	p.mu.Unlock()
-	if was || before == nil {
+	if was {
 		p.e.log.Warn("transcriber is away", "backend", p.e.cfg.name(), "address", p.addr, "err", plain(err))
 	}
 	p.e.tell()
@@ -171,7 +172,11 @@ func plain(err error) error {
 	if !ok {
 		return err
 	}
-	return fmt.Errorf("%s (%s)", s.Message(), s.Code())
+	what := s.Message()
+	if inner, ok := strings.CutPrefix(what, `connection error: desc = "`); ok {
+		what = strings.TrimPrefix(strings.TrimSuffix(inner, `"`), "transport: ")
+	}
+	return fmt.Errorf("%s (%s)", what, s.Code())
 }
 
 // infoOf is what an engine at the other end can do.

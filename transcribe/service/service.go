@@ -161,8 +161,9 @@ func (s *Service) drain(g *grpc.Server, alive *health.Server) {
 	select {
 	case <-empty:
 	case <-timer.C:
-		streams, _, _ := s.door.load()
-		s.log.Warn("streams are cut off", "streams", streams)
+		if streams, _, _ := s.door.load(); streams > 0 {
+			s.log.Warn("streams are cut off", "streams", streams)
+		}
 	}
 	g.Stop()
 }
