@@ -53,16 +53,21 @@ func decodeG722() decode {
 	return func(dst []int16, payload []byte) ([]int16, error) { return d.Decode(dst, payload), nil }
 }
 
-// decodeL16 reads 16-bit samples in network order, RFC 3551 section 4.5.11;
+// decodeL16 reads 16-bit samples in network order, RFC 3551 section 4.5.11; two
 // channels become one by their mean. Half a sample at the end is left out.
 func decodeL16(channels int) decode {
-	return func(dst []int16, payload []byte) ([]int16, error) {
-		for ; len(payload) >= 2*channels; payload = payload[2*channels:] {
-			sum := 0
-			for c := range channels {
-				sum += int(int16(binary.BigEndian.Uint16(payload[2*c:])))
+	if channels == 1 {
+		return func(dst []int16, payload []byte) ([]int16, error) {
+			for ; len(payload) >= 2; payload = payload[2:] {
+				dst = append(dst, int16(binary.BigEndian.Uint16(payload)))
 			}
-			dst = append(dst, int16(sum/channels))
+			return dst, nil
+		}
+	}
+	return func(dst []int16, payload []byte) ([]int16, error) {
+		for ; len(payload) >= 4; payload = payload[4:] {
+			left, right := int16(binary.BigEndian.Uint16(payload)), int16(binary.BigEndian.Uint16(payload[2:]))
+			dst = append(dst, int16((int(left)+int(right))/2))
 		}
 		return dst, nil
 	}
