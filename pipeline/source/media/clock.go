@@ -103,7 +103,8 @@ func (c *clock) gap(timestamp uint32, at, maxLead time.Duration) (n int, jumped 
 	case jumped:
 		c.restart(at)
 	case c.owed != 0 && d > 0, c.owed > 0 && c.paused, c.owed > driftForced:
-		d = max(0, d+int64(samples(c.owed, c.rateHz)))
+		// Not later than it came, for it may not be late any more.
+		d = max(0, min(d+int64(samples(c.owed, c.rateHz)), max(d, int64(c.samples(at-c.end())))))
 		c.restart(at)
 	}
 	return int(d), jumped

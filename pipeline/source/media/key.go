@@ -11,6 +11,10 @@ import (
 // while it is held, RFC 4733 section 2.5.1.2.
 const keyTimeout = 300 * time.Millisecond
 
+// longHeld is when a key is held for so long that its duration may soon not fit
+// into 16 bits: then it goes on in another segment, RFC 4733 section 2.5.1.3.
+const longHeld = 0x8000
+
 // key is the keypad event that came last.
 type key struct {
 	known     bool // there was one
@@ -40,9 +44,8 @@ func (t *Track) event(out []audio.Frame, p packet, at time.Duration) []audio.Fra
 		}
 	case k.known && since < 0 && since > -1<<20:
 		return out // of a key before this one
-	case k.down && code == k.code && !p.marker && since == int32(k.duration) && k.duration == 0xffff:
-		// Held for more than eight seconds: the next segment of the same
-		// event, section 2.5.1.3.
+	case k.down && code == k.code && !p.marker && k.duration > longHeld && since >= int32(k.duration) && since <= 0xffff:
+		// The next segment of the same event.
 	default:
 		if k.down {
 			out = t.press(out, at) // its end was lost

@@ -185,14 +185,17 @@ func (t *Track) play(out []audio.Frame, p packet, at time.Duration, lost int) []
 func (t *Track) hear(out []audio.Frame, c *codec, p packet, at time.Duration, lost int) []audio.Frame {
 	out = t.moveTo(out, c.rateHz, c.ClockHz, p.timestamp, at, lost)
 	t.comfort.on = false
+	early := t.clock.end()-at > t.cfg.MaxLead
 	t.begin()
 	before := len(t.pending.PCM)
 	pcm, err := c.decode(t.pending.PCM, p.payload)
 	if err != nil {
 		t.stats.Malformed++
-		out = t.fill(out, t.usual)
 		t.clock.due = p.timestamp + t.clock.ticks(t.usual)
-		return out
+		if early {
+			return out
+		}
+		return t.fill(out, t.usual)
 	}
 	n := len(pcm) - before
 	t.clock.due = p.timestamp + t.clock.ticks(n)
@@ -203,7 +206,7 @@ func (t *Track) hear(out []audio.Frame, c *codec, p packet, at time.Duration, lo
 	t.hidden.blend(pcm[before:])
 	t.hidden.remember(pcm[before:], c.rateHz)
 	switch {
-	case t.clock.end()-at > t.cfg.MaxLead:
+	case early:
 		t.stats.Early++
 		return out
 	case t.clock.drops(pcm[before:]):

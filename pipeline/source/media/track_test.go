@@ -506,3 +506,271 @@ func TestTrackBoundsAStreamThatIsTooFast(t *testing.T) {
 		t.Errorf("counted %+v", got.stats)
 	}
 }
+
+// keys is what pressing keys sends: each for 100 ms, told every 50 ms, and its
+// end three times, RFC 4733 section 2.5.1.
+func keys(after sent, codes ...uint8) (all []sent) {
+	at := after.at
+	seq, ts := after.SequenceNumber, after.Timestamp+160
+	for _, code := range codes {
+		for i, duration := range []uint16{400, 800, 800, 800} {
+			s := sent{Header: rtp.Header{PayloadType: 101, SSRC: after.SSRC, Timestamp: ts, Marker: i == 0}}
+			if i < 2 {
+				at += 50 * ms
+			}
+			seq++
+			s.SequenceNumber, s.at = seq, at
+			end := byte(0)
+			if i > 0 {
+				end = 0x80
+			}
+			s.payload = []byte{code, end | 10, byte(duration >> 8), byte(duration)}
+			all = append(all, s)
+		}
+		at += 100 * ms
+		ts += 1600
+	}
+	return all
+}
+
+func TestTrackHearsKeys(t *testing.T) {
+	cfg := withoutWindow(audio.Callee)
+	talk := speech(5)
+	for _, tt := range []struct {
+		name  string
+		codes []uint8
+		way   func([]sent) []sent
+		want  string
+	}{
+		{name: "all keys", codes: []uint8{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, want: "0123456789*#ABCD"},
+		{name: "one key twice", codes: []uint8{5, 5}, want: "55"},
+		{name: "a hook flash", codes: []uint8{16, 5}, want: "5"},
+		{name: "the ends are lost", codes: []uint8{1, 2, 3}, want: "123", way: func(p []sent) (all []sent) {
+			for i, s := range p {
+				if i%4 == 0 {
+					all = append(all, s)
+				}
+			}
+			return all
+		}},
+		{name: "only an end comes", codes: []uint8{1, 2, 3}, want: "123", way: func(p []sent) (all []sent) {
+			for i, s := range p {
+				if i%4 == 3 {
+					all = append(all, s)
+				}
+			}
+			return all
+		}},
+		{name: "all comes twice", codes: []uint8{1, 1, 2}, want: "112", way: func(p []sent) (all []sent) {
+			for _, s := range p {
+				all = append(all, s, s)
+			}
+			return all
+		}},
+		{name: "an end comes again after the next key", codes: []uint8{1, 2}, want: "12", way: func(p []sent) []sent {
+			p[3].at = p[5].at
+			return append(append(slices.Clone(p[:3]), p[4], p[3]), p[5:]...)
+		}},
+		{name: "a payload too short", codes: []uint8{1, 2}, want: "2", way: func(p []sent) []sent {
+			for i := range 4 {
+				p[i].payload = p[i].payload[:3]
+			}
+			return p
+		}},
+		{name: "held for twelve seconds", codes: []uint8{9}, want: "9", way: func(p []sent) (all []sent) {
+			s := p[0]
+			for length := 400; length <= 12*8000; length += 400 {
+				s.at += 50 * ms
+				of, end := min(length, 0xffff), byte(0)
+				if length > 0xffff { // the second segment
+					s.Timestamp = p[0].Timestamp + 0xffff
+					of = length - 0xffff
+				}
+				if length == 12*8000 {
+					end = 0x80
+				}
+				s.payload = []byte{9, end, byte(of >> 8), byte(of)}
+				all = append(all, s)
+				s.SequenceNumber++
+				s.Marker = false
+			}
+			return all
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := keys(talk[4], tt.codes...)
+			if tt.way != nil {
+				p = tt.way(p)
+			}
+			if got := hear(t, cfg, append(slices.Clone(talk), p...)); got.keys != tt.want {
+				t.Errorf("heard %q, want %q", got.keys, tt.want)
+			}
+		})
+	}
+}
+
+func TestTrackMakesComfortNoiseForAWhile(t *testing.T) {
+	p := speech(30)
+	for i := range p[10:] {
+		p[10+i].at += 5 * time.Second
+		p[10+i].Timestamp += 5 * 8000
+		p[10+i].SequenceNumber++
+	}
+	p[10].Marker = true
+	noise := p[9]
+	noise.PayloadType, noise.payload = 13, []byte{60}
+	noise.SequenceNumber++
+	noise.Timestamp += 160
+	noise.at += 20 * ms
+	got := hear(t, DefaultTrackConfig(audio.Caller), slices.Insert(p, 10, noise))
+	if gaps := strings.Join(got.gaps(), " "); gaps != "2.3s-5.3s" {
+		t.Errorf("gaps %q, want 2 s of noise and then silence", gaps)
+	}
+	if got.lost != 0 || got.stats.Packets != 31 {
+		t.Errorf("%v lost, counted %+v", got.lost, got.stats)
+	}
+	sum := 0.0
+	for _, v := range got.pcm[4000:16000] {
+		sum += float64(v) * float64(v)
+	}
+	if level := 10 * math.Log10(sum/12000/32768/32768); math.Abs(level+60) > 1 {
+		t.Errorf("noise of %.1f dB, want -60", level)
+	}
+}
+
+func TestTrackFollowsTypesInMidStream(t *testing.T) {
+	var coder audio.G722Encoder
+	var p []sent
+	s := sent{Header: rtp.Header{SSRC: 3}, at: 0}
+	for i := range 40 {
+		s.SequenceNumber++
+		s.at += 20 * ms
+		switch {
+		case i < 10:
+			s.PayloadType, s.payload = 0, audio.MuLaw.Encode(nil, tone(160, 8000))
+		case i < 20:
+			s.PayloadType, s.payload = 9, coder.Encode(nil, tone(320, 16000))
+		case i < 30:
+			s.PayloadType, s.payload = 8, audio.ALaw.Encode(nil, tone(160, 8000))
+		default:
+			s.PayloadType, s.payload = 96, make([]byte, 640)
+		}
+		p = append(p, s)
+		s.Timestamp += 160
+		if i >= 30 {
+			s.Timestamp += 160 // its clock is twice as fast
+		}
+	}
+	got := hear(t, withoutWindow(audio.Caller), p)
+	var spans []string
+	for _, f := range got.frames {
+		if len(f.PCM) > 0 {
+			text := fmt.Sprintf("%d Hz", f.Rate)
+			if len(spans) == 0 || spans[len(spans)-1] != text {
+				spans = append(spans, text)
+			}
+		}
+	}
+	if all := strings.Join(spans, ", "); all != "8000 Hz, 16000 Hz, 8000 Hz, 16000 Hz" {
+		t.Errorf("heard at %s", all)
+	}
+	total := time.Duration(0)
+	for _, f := range got.frames {
+		total += f.End() - f.Start
+	}
+	if total != 800*ms || got.lost != 0 {
+		t.Errorf("heard %v with %v lost, want 800ms", total, got.lost)
+	}
+}
+
+// Compared with silence in its place, what is made up must be much nearer to
+// what was lost, as long as a voice goes on.
+func TestLossesAreMadeUpOfWhatWasHeard(t *testing.T) {
+	voice := make([]int16, 8000)
+	for i := range voice { // 120 Hz with overtones
+		for h := 1; h <= 6; h++ {
+			voice[i] += int16(3000 / h * int(math.Round(1000*math.Sin(2*math.Pi*120*float64(h*i)/8000))) / 1000)
+		}
+	}
+	var p []sent
+	for i := range 50 {
+		p = append(p, sent{
+			Header:  rtp.Header{SequenceNumber: uint16(i), Timestamp: uint32(160 * i), PayloadType: 97},
+			payload: l16(voice[160*i : 160*i+160]), at: time.Duration(i) * 20 * ms,
+		})
+	}
+	cfg := withoutWindow(audio.Caller)
+	whole := hear(t, cfg, slices.Clone(p))
+	got := hear(t, cfg, slices.Delete(slices.Clone(p), 25, 26))
+	var signal, noise float64
+	for i := 25 * 160; i < 26*160; i++ {
+		want := float64(whole.pcm[i])
+		signal += want * want
+		noise += (float64(got.pcm[i]) - want) * (float64(got.pcm[i]) - want)
+	}
+	if snr := 10 * math.Log10(signal/noise); snr < 6 {
+		t.Errorf("one packet is made up at %.1f dB, want 6", snr)
+	}
+	// A long loss fades to silence.
+	got = hear(t, cfg, slices.Delete(slices.Clone(p), 25, 35))
+	for i := 25*160 + 8*fadedMs; i < 35*160; i++ {
+		if got.pcm[i] != 0 {
+			t.Fatalf("sample %d of a long loss is %d", i, got.pcm[i])
+		}
+	}
+	if got.lost != 200*ms {
+		t.Errorf("%v lost", got.lost)
+	}
+}
+
+// l16 is pcm as RTP carries it.
+func l16(pcm []int16) (b []byte) {
+	for _, v := range pcm {
+		b = append(b, byte(uint16(v)>>8), byte(v))
+	}
+	return b
+}
+
+func TestFormatsAreRefusedByName(t *testing.T) {
+	for _, tt := range []struct {
+		rtpmap string
+		want   string // of the error; "" for none
+		rateHz int
+	}{
+		{"PCMU/8000", "", 8000},
+		{"pcma/8000/1", "", 8000},
+		{"PCMU/16000", "", 16000},
+		{"G722/8000", "", 16000},
+		{"opus/48000/2", "", 16000},
+		{"L16/44100/2", "", 44100},
+		{"L16/8000", "", 8000},
+		{"telephone-event/8000", "", 0},
+		{"telephone-event/48000", "", 0},
+		{"CN/8000", "", 0},
+		{"G729/8000", "G729 is not supported: send PCMU, PCMA, G722, opus or L16", 0},
+		{"AMR-WB/16000", "AMR-WB is not supported", 0},
+		{"L16/96000", "L16/96000 is not supported", 0},
+		{"L16/8000/6", "L16/8000/6 is not supported", 0},
+		{"opus/8000", "opus/8000 is not supported", 0},
+		{"PCMU", "must be ENCODING/CLOCK", 0},
+		{"PCMU/x", `clock "x"`, 0},
+		{"PCMU/8000/0", `channels "0"`, 0},
+	} {
+		f, err := ParseFormat(96, tt.rtpmap)
+		if err == nil {
+			err = f.Check()
+		}
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", tt.rtpmap, err, tt.want)
+		}
+		if err == nil && f.RateHz() != tt.rateHz {
+			t.Errorf("%s is heard at %d Hz, want %d", tt.rtpmap, f.RateHz(), tt.rateHz)
+		}
+	}
+	if f, ok := Static(18); !ok || f.Encoding != "G729" || f.Check() == nil {
+		t.Errorf("payload type 18 is %v", f)
+	}
+	if _, ok := Static(34); ok {
+		t.Error("payload type 34 is audio")
+	}
+}
