@@ -136,24 +136,10 @@ func (s *scripts) open(call, path string, callerRight bool) (*filesrc.Recording,
 	if !isText {
 		text = strings.TrimSuffix(path, filepath.Ext(path)) + ".txt"
 	}
-	file, err := os.Open(text)
+	t, err := s.read(call, text)
 	if err != nil {
-		return nil, fmt.Errorf("reading transcript: %w", err)
+		return nil, err
 	}
-	defer file.Close()
-	t, err := script.Parse(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", text, err)
-	}
-	if len(t.Lines) == 0 {
-		return nil, fmt.Errorf("%s: the transcript has no lines", text)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.calls == nil {
-		s.calls = make(map[string]script.Transcript)
-	}
-	s.calls[call] = t
 	if !isText {
 		return filesrc.OpenAudio(path, callerRight)
 	}
@@ -168,6 +154,28 @@ func (s *scripts) open(call, path string, callerRight bool) (*filesrc.Recording,
 		Info:   info,
 		Close:  func() error { return nil },
 	}, nil
+}
+
+// read reads the transcript that call speaks.
+func (s *scripts) read(call, text string) (t script.Transcript, err error) {
+	file, err := os.Open(text)
+	if err != nil {
+		return t, fmt.Errorf("reading transcript: %w", err)
+	}
+	defer file.Close()
+	if t, err = script.Parse(file); err != nil {
+		return t, fmt.Errorf("%s: %w", text, err)
+	}
+	if len(t.Lines) == 0 {
+		return t, fmt.Errorf("%s: the transcript has no lines", text)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls == nil {
+		s.calls = make(map[string]script.Transcript)
+	}
+	s.calls[call] = t
+	return t, nil
 }
 
 func (s *scripts) lookup(call string) (script.Transcript, error) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +21,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/sink/termsink"
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/filesrc"
+	"github.com/callwarden/callwarden/pipeline/source/pcapsrc"
 )
 
 type replay struct {
@@ -29,6 +32,7 @@ type replay struct {
 	files filesrc.Config
 
 	caller     string
+	formats    []string
 	asJSON     bool
 	transcript bool
 	quiet      bool
@@ -41,14 +45,19 @@ func newReplay(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay FILE|DIR…",
 		Short: "Hear recorded calls: live lines, events over NATS, a report for each",
-		Long: `Hears recorded calls, WAV or FLAC, and judges them as if they were live. A stereo
-recording is two legs, the left channel the caller; a mono recording is one leg
-whose role is not known. Events go to NATS: to the embedded server, or to the
-one at --nats. Replaying the same file again gives the same events.`,
+		Long: `Hears recorded calls and judges them as if they were live: WAV, FLAC, and the RTP
+in network captures, pcap or pcapng. A stereo recording is two legs, the left
+channel the caller; a mono recording is one leg whose role is not known. In a
+capture SIP says who called whom and with which codecs, and may be SIPREC;
+without it, two streams that go to and fro are a call, of which the one that
+begins first is the caller's. Events go to NATS: to the embedded server, or to
+the one at --nats. Replaying the same file again gives the same events.`,
 		Example: `  callwarden replay call.wav
   callwarden replay calls/ --out report     report/<call>/report.html and events.jsonl
   callwarden replay call.wav --json | jq .type
   callwarden replay call.wav --speed 1 --nats nats://127.0.0.1:4222
+  callwarden replay trunk.pcapng            every call in the capture
+  callwarden replay rtp.pcap --map 96=opus/48000/2 --map 97=PCMU/8000
   callwarden replay call.txt --backend script`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -60,7 +69,8 @@ one at --nats. Replaying the same file again gives the same events.`,
 	r.judge.add(cmd)
 	f := cmd.Flags()
 	f.Float64Var(&r.files.Speed, "speed", 0, "1 plays in real time; 0 goes as fast as it goes")
-	f.StringVar(&r.caller, "caller", "left", "channel of the caller in a stereo recording: left or right")
+	f.StringVar(&r.caller, "caller", "left", "channel of the caller in a stereo recording: left or right; in a capture without SIP right says that the stream that begins first is the callee's")
+	f.StringArrayVar(&r.formats, "map", nil, "in captures: what a payload type is where SIP does not say it, as 96=opus/48000/2; may be repeated")
 	f.IntVar(&r.files.Parallel, "parallel", r.files.Parallel, "calls heard side by side")
 	f.StringVar(&r.files.Tenant, "tenant", r.files.Tenant, "tenant that the calls belong to")
 	f.BoolVar(&r.asJSON, "json", false, "print the events as JSON lines")
@@ -81,11 +91,11 @@ func (r *replay) run(ctx context.Context) (err error) {
 	default:
 		return usagef("--caller: %q must be left or right", r.caller)
 	}
-	src, err := r.source()
+	log := r.log()
+	src, err := r.source(log)
 	if err != nil {
 		return err
 	}
-	log := r.log()
 	engine, err := r.hear.engine(r.app, log)
 	if err != nil {
 		return err
@@ -136,7 +146,7 @@ func (r *replay) run(ctx context.Context) (err error) {
 		sinks = append(sinks, jsonsink.New(r.out, jsonsink.Config{Transcripts: r.transcript}))
 	case !r.quiet:
 		sinks = append(sinks, termsink.New(screen.lines(), termsink.Config{
-			Color: screen.color, Width: screen.width, Calls: len(src.Files()) > 1,
+			Color: screen.color, Width: screen.width, Calls: len(src.Files()) > 1 || slices.ContainsFunc(src.Files(), isCapture),
 		}))
 	}
 	out := sink.Tee(append(sinks, nats)...)
@@ -217,13 +227,20 @@ func closeSink(s sink.Sink, wait time.Duration) error {
 }
 
 // source finds the recordings, or the transcripts for the script backend.
-func (r *replay) source() (*filesrc.Source, error) {
+func (r *replay) source(log *slog.Logger) (*filesrc.Source, error) {
+	captures, err := newCaptures(r.formats, r.files.CallerRight, log)
+	if err != nil {
+		return nil, err
+	}
+	r.files.Extensions = append(r.files.Extensions, pcapsrc.Extensions()...)
 	if r.hear.backend == "script" {
 		r.files.Extensions = []string{".txt"}
 		r.files.Open = func(call, path string) (*filesrc.Recording, error) {
 			return r.hear.scripts.open(call, path, r.files.CallerRight)
 		}
+		captures.speak = &r.hear.scripts
 	}
+	r.files.Split = captures.split
 	src, err := filesrc.New(r.files)
 	if err != nil {
 		return nil, usagef("%w", err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -38,6 +39,17 @@ type Config struct {
 	// Open opens the recording of a call; OpenAudio where it is nil. It may
 	// be called from several goroutines.
 	Open func(call, path string) (*Recording, error)
+	// Split, where not nil, finds the calls of a file that may hold several;
+	// ok is false for a recording of one call, which Open opens.
+	Split func(ctx context.Context, path string) (calls []Part, ok bool, err error)
+}
+
+// Part is one of the calls that a file holds.
+type Part struct {
+	Token      string // ends its id; empty where the file's own id will do
+	Began      time.Time
+	Attributes map[string]string
+	Open       func(call string) (*Recording, error) // as of Config
 }
 
 // Recording is one file being read.
@@ -81,7 +93,7 @@ func (c Config) Validate() error {
 
 // FileError is one recording that was not heard, or not to its end.
 type FileError struct {
-	Path string
+	Path string // with # and the part's token for one call of several
 	Err  error
 }
 
@@ -164,20 +176,54 @@ func find(path string, extensions []string) ([]string, error) {
 func (s *Source) Serve(ctx context.Context, handle source.Handler) error {
 	var group errgroup.Group
 	group.SetLimit(s.cfg.Parallel)
-	errs := make([]error, len(s.files))
-	for i, path := range s.files {
+	var errs []*error // of each call, in the order in which they begin
+	begin := func(path string, part Part) {
+		err := new(error)
+		errs = append(errs, err)
 		group.Go(func() error {
-			if err := s.one(ctx, path, handle); err != nil {
-				errs[i] = &FileError{Path: path, Err: err}
+			if e := s.one(ctx, path, part, handle); e != nil {
+				*err = &FileError{Path: part.of(path), Err: e}
 			}
 			return nil
 		})
 	}
+	for _, path := range s.files {
+		parts, err := s.split(ctx, path)
+		if err != nil {
+			err = &FileError{Path: path, Err: err}
+			errs = append(errs, &err)
+		}
+		for _, part := range parts {
+			begin(path, part)
+		}
+	}
 	_ = group.Wait() // each error stands in errs
-	return errors.Join(append(s.bad, errs...)...)
+	all := slices.Clone(s.bad)
+	for _, err := range errs {
+		all = append(all, *err)
+	}
+	return errors.Join(all...)
 }
 
-func (s *Source) one(ctx context.Context, path string, handle source.Handler) error {
+// of names the part for people: the file, and which call of several.
+func (p Part) of(path string) string {
+	if p.Token == "" {
+		return path
+	}
+	return path + "#" + p.Token
+}
+
+// split returns the calls of a file.
+func (s *Source) split(ctx context.Context, path string) ([]Part, error) {
+	if s.cfg.Split != nil && ctx.Err() == nil {
+		if parts, ok, err := s.cfg.Split(ctx, path); ok || err != nil {
+			return parts, err
+		}
+	}
+	return []Part{{Open: func(call string) (*Recording, error) { return s.cfg.open(call, path) }}}, nil
+}
+
+func (s *Source) one(ctx context.Context, path string, part Part, handle source.Handler) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -185,27 +231,32 @@ func (s *Source) one(ctx context.Context, path string, handle source.Handler) er
 	if err != nil {
 		return err
 	}
-	rec, err := s.cfg.open(id, path)
+	if part.Token != "" {
+		id += "-" + part.Token
+	}
+	rec, err := part.Open(id)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = rec.Close() }() // it was only read
 	info := rec.Info
 	call := &source.Call{
-		ID:     id,
-		Tenant: s.cfg.Tenant,
-		Source: Name,
-		Legs:   info.Legs,
-		Attributes: map[string]string{
-			"file":     filepath.Base(path),
-			"encoding": info.Encoding,
-			"rate":     fmt.Sprint(info.RateHz),
-			"channels": fmt.Sprint(info.Channels),
-		},
-		Duration: info.Duration,
-		Audio:    rec,
-		Warnings: rec.Warnings,
+		ID:         id,
+		Tenant:     s.cfg.Tenant,
+		Source:     Name,
+		Legs:       info.Legs,
+		Attributes: map[string]string{"encoding": info.Encoding},
+		Began:      part.Began,
+		Duration:   info.Duration,
+		Audio:      rec,
+		Warnings:   rec.Warnings,
 	}
+	if info.RateHz != 0 {
+		call.Attributes["rate"] = fmt.Sprint(info.RateHz)
+		call.Attributes["channels"] = fmt.Sprint(info.Channels)
+	}
+	maps.Copy(call.Attributes, part.Attributes)
+	call.Attributes["file"] = filepath.Base(part.of(path))
 	if s.cfg.Speed > 0 {
 		call.Audio = &paced{r: rec, speed: s.cfg.Speed}
 	}

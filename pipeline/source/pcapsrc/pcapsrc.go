@@ -51,7 +51,7 @@ func IsCapture(path string) bool {
 }
 
 // Extensions are those of captures, in lower case.
-func Extensions() []string { return []string{".pcap", ".pcapng", ".cap"} }
+func Extensions() []string { return []string{".pcap", ".pcapng"} }
 
 // HasExtension reports whether path is called like a capture.
 func HasExtension(path string) bool {
