@@ -28,6 +28,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/sink/termsink"
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/transcribe"
+	"github.com/callwarden/callwarden/transcribe/remote"
 )
 
 // serveFlags take the place of keys of the file, for trying something out.
@@ -120,10 +121,7 @@ type server struct {
 
 func newServer(a *app, cfg serveConfig) *server {
 	s := &server{app: a, cfg: cfg, log: cfg.Log.logger(a), health: newHealth()}
-	s.open = func() (transcribe.Engine, error) {
-		f := cfg.Transcriber.flags()
-		return f.engine(a, s.log)
-	}
+	s.open = func() (transcribe.Engine, error) { return s.openTranscriber() }
 	s.metrics = metrics.New(metrics.From{
 		Version: version(), Listener: s.listenStats, NATS: s.natsStats, Sources: s.sourceStats, Restarts: s.restartStats,
 	})
@@ -141,6 +139,19 @@ func (c logConfig) logger(a *app) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(a.err, opt))
 	}
 	return slog.New(slog.NewTextHandler(a.err, opt))
+}
+
+// openTranscriber opens the recogniser that the configuration names.
+func (s *server) openTranscriber() (transcribe.Engine, error) {
+	c := s.cfg.Transcriber
+	if c.Mode == onOtherMachines {
+		engine, err := remote.New(c.Remote, s.log)
+		if err != nil {
+			return nil, fmt.Errorf("transcriber.remote.%w", err)
+		}
+		return engine, nil
+	}
+	return c.flags().engine(s.app, s.log)
 }
 
 // flags are those that open the chosen backend.

@@ -20,6 +20,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/sink/jsonsink"
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
 	"github.com/callwarden/callwarden/pipeline/sink/termsink"
+	"github.com/callwarden/callwarden/transcribe/remote"
 )
 
 // serveConfig is callwarden.yml. Its keys, defaults and their meaning are in
@@ -54,17 +55,18 @@ type optional[C any] struct {
 }
 
 type transcriberConfig struct {
-	Mode    string `yaml:"mode"`
-	Backend string `yaml:"backend"`
-	Model   string `yaml:"model"`
-	Library string `yaml:"library"`
+	Mode    string        `yaml:"mode"`
+	Backend string        `yaml:"backend"`
+	Model   string        `yaml:"model"`
+	Library string        `yaml:"library"`
+	Remote  remote.Config `yaml:"remote"`
 }
 
 // Ways of running the transcriber.
 const (
-	inProcess  = "inprocess"
-	supervised = "supervised"
-	remote     = "remote"
+	inProcess       = "inprocess"
+	inOwnProcess    = "supervised"
+	onOtherMachines = "remote"
 )
 
 type listenConfig struct {
@@ -118,6 +120,7 @@ func defaultServeConfig() serveConfig {
 		Admit:   admit.DefaultConfig(),
 		Transcriber: transcriberConfig{
 			Mode: inProcess, Backend: backends[0].name, Model: models.DefaultModel, Library: models.DefaultLibrary,
+			Remote: remote.DefaultConfig(),
 		},
 		Listen: listenConfig{Mode: listen.Screening},
 		Judge:  judgeConfig{Country: "US"},
@@ -205,9 +208,14 @@ func (c httpConfig) Validate() error {
 
 // Validate says which key is wrong and what it must be.
 func (c transcriberConfig) Validate() error {
-	errs := []error{oneOf("mode", c.Mode, inProcess, supervised, remote)}
+	errs := []error{oneOf("mode", c.Mode, inProcess, inOwnProcess, onOtherMachines)}
 	if c.Mode == inProcess {
 		errs = append(errs, oneOf("backend", c.Backend, backendNames()...))
+	}
+	if c.Mode == onOtherMachines {
+		for _, err := range eachError(c.Remote.Validate()) {
+			errs = append(errs, fmt.Errorf("remote.%w", err))
+		}
 	}
 	return errors.Join(errs...)
 }
