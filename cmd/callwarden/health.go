@@ -102,7 +102,8 @@ func (s *server) serveHTTP() (closeHTTP func() error, err error) {
 			s.log.Error("http server has ended", "err", err)
 		}
 	})
-	s.log.Info("http server answers", "address", l.Addr().String())
+	s.answers = l.Addr().String()
+	s.log.Info("http server answers", "address", s.answers)
 	return func() error {
 		err := srv.Close()
 		serving.Wait()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -21,6 +22,7 @@ type judgeFlags struct {
 	packs    string
 	country  string
 	unmasked bool
+	key      string // of packs, where it is not the flag
 }
 
 func (f *judgeFlags) add(c *cobra.Command) {
@@ -44,7 +46,7 @@ func (f *judgeFlags) judge(log *slog.Logger) (*tactics.Watcher, pipeline.Judge, 
 func (f *judgeFlags) judgeBy(levels risk.Config, log *slog.Logger) (*tactics.Watcher, pipeline.Judge, error) {
 	packs, err := tactics.NewWatcher(f.packs, packsEvery, log)
 	if err != nil {
-		return nil, nil, usagef("--packs: %w", err)
+		return nil, nil, usagef("%s: %w", cmp.Or(f.key, "--packs"), err)
 	}
 	model, err := talk.Load()
 	if err != nil {

@@ -111,8 +111,11 @@ type server struct {
 	pipe    *pipeline.Pipeline
 	// open opens the recogniser; tests have their own.
 	open func() (transcribe.Engine, error)
+	// taking is closed when every way in takes calls.
+	taking chan struct{}
 
 	mu       sync.Mutex
+	answers  string // address of the HTTP server
 	listener *listen.Listener
 	nats     *natssink.Sink
 	ways     []*entrance
@@ -120,7 +123,7 @@ type server struct {
 }
 
 func newServer(a *app, cfg serveConfig) *server {
-	s := &server{app: a, cfg: cfg, log: cfg.Log.logger(a), health: newHealth()}
+	s := &server{app: a, cfg: cfg, log: cfg.Log.logger(a), health: newHealth(), taking: make(chan struct{})}
 	s.open = func() (transcribe.Engine, error) { return s.openTranscriber() }
 	s.metrics = metrics.New(metrics.From{
 		Version: version(), Listener: s.listenStats, NATS: s.natsStats, Sources: s.sourceStats, Restarts: s.restartStats,
@@ -192,7 +195,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	s.health.set("engine", nil)
 
-	judging := judgeFlags{packs: s.cfg.Judge.Packs, country: s.cfg.Judge.Country, unmasked: s.cfg.Calls.Unmasked}
+	judging := judgeFlags{packs: s.cfg.Judge.Packs, country: s.cfg.Judge.Country, unmasked: s.cfg.Calls.Unmasked, key: "judge.packs"}
 	packs, judge, err := judging.judgeBy(s.cfg.Risk, s.log)
 	if err != nil {
 		return err
@@ -341,6 +344,7 @@ func (s *server) serveCalls(ctx context.Context) (err error) {
 		s.log.Info("taking calls", "source", e.way.name, "address", e.addresses())
 	}
 	s.health.set("starting", nil)
+	close(s.taking)
 
 	<-ctx.Done()
 	s.health.set("draining", errDraining)
