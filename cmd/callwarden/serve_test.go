@@ -209,7 +209,7 @@ func (s *served) call(ctx context.Context, way string, calls int, length time.Du
 	case caller.AudioSocket:
 		cfg.To, cfg.API = s.entrance(way).addresses(), "http://"+s.answers
 	}
-	return caller.Run(ctx, cfg, tones(length), &caller.Progress{})
+	return caller.Run(ctx, cfg, []*caller.Recording{tones(length)}, &caller.Progress{})
 }
 
 func (s *served) entrance(name string) *entrance {

@@ -69,8 +69,8 @@ func New(from From) *Metrics {
 	}
 	m.begun = seconds("calls_begun_total", "Calls that are, or were, listened to.")
 	m.heard = seconds("audio_heard_seconds_total", "Audio that was heard, of all legs. Counted when a call's status changes and when it ends.")
-	m.dropped = seconds("audio_dropped_seconds_total", "Audio that found no room in the queue of its leg. Counted as above.")
-	m.lost = seconds("audio_lost_seconds_total", "Audio that never came and was made up. Counted as above.")
+	m.dropped = seconds("audio_dropped_seconds_total", "Audio that found no room in the queue of its leg. Counted when a call's status changes and when it ends.")
+	m.lost = seconds("audio_lost_seconds_total", "Audio that never came and was made up. Counted when a call's status changes and when it ends.")
 	m.asked = &asked{from: from, legs: m.hearing}
 	m.registry.MustRegister(
 		m.begun, m.ended, m.notMonitored, m.findings, m.alerts, m.heard, m.dropped, m.lost, m.asked,
