@@ -2,6 +2,7 @@ package media
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/pion/opus"
@@ -85,10 +86,18 @@ func (c *codec) openOpus() error {
 		return fmt.Errorf("opening opus: %w", err)
 	}
 	var scratch [maxOpus]int16
-	c.decode = func(dst []int16, payload []byte) ([]int16, error) {
+	c.decode = func(dst []int16, payload []byte) (out []int16, err error) {
+		out = dst
 		if len(payload) == 0 {
 			return dst, nil
 		}
+		// The library is young, and what it reads is foreign: bytes of one call
+		// must not end all the others.
+		defer func() {
+			if fault := recover(); fault != nil {
+				err = errors.Join(fmt.Errorf("opus: the decoder failed: %v", fault), d.Init(wideHz, 1))
+			}
+		}()
 		n, err := d.DecodeToInt16(payload, scratch[:])
 		if err != nil {
 			return dst, fmt.Errorf("opus: %w", err)
