@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/callwarden/callwarden/detectors/tactics"
 	"github.com/callwarden/callwarden/models"
@@ -36,6 +37,7 @@ var backends = [...]backend{
 	{"vosk", "libvosk in this process, with the model in the box or your own", openVosk},
 	{"supervised", "vosk in a process of its own, which is started again when it crashes", openSupervised},
 	{"remote", "callwarden transcriber serve, here or on other machines: --transcriber ADDR", openRemote},
+	{routeBackend, "several of them by the rules of --backends FILE: fallbacks and shadows", nil}, // opens others of this list, see engine
 	{"none", "hears nothing: for load tests and for trying out ways in", openNone},
 	{"script", "speaks a prepared transcript: the .txt beside each recording, or alone", openScript},
 }
@@ -56,11 +58,16 @@ type hearFlags struct {
 	listen  string
 	scripts scripts
 	remote  remoteFlags
+
+	backendsFile string
+	flags        *pflag.FlagSet // that add was called with
 }
 
 func (f *hearFlags) add(c *cobra.Command) {
+	f.flags = c.Flags()
 	f.addLocal(c)
 	f.remote.add(c)
+	c.Flags().StringVar(&f.backendsFile, "backends", "", "YAML file of backends under names of their own, and of the routes between them; see docs/backends.md")
 	c.Flags().StringVar(&f.listen, "listen", listen.Full, "way of listening: full transcribes everything, screen only where the tactics' phrases are heard")
 	_ = c.RegisterFlagCompletionFunc("listen", cobra.FixedCompletions([]string{listen.Full, listen.Screening}, cobra.ShellCompDirectiveNoFileComp))
 }
@@ -86,6 +93,16 @@ func (f *hearFlags) listening(a *app, engine transcribe.Engine, packs func() *ta
 
 // engine opens the chosen backend. The caller closes it.
 func (f *hearFlags) engine(a *app, log *slog.Logger) (transcribe.Engine, error) {
+	if f.backendsFile != "" && f.backend != routeBackend {
+		own, err := f.as(f.backend)
+		if err != nil {
+			return nil, err
+		}
+		return own.engine(a, log)
+	}
+	if f.backend == routeBackend {
+		return openRoute(a, f, log)
+	}
 	for _, b := range backends {
 		if b.name == f.backend {
 			return b.open(a, f, log)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"path/filepath"
 	"runtime"
@@ -55,10 +56,16 @@ A manifest is JSON lines, each a call:
   label                  scam, scam_hook (an opening: a notice is enough), benign, unclear
   tactics                those present; where turns have them, theirs count
   first_actionable_turn  counted from 0; time to alert begins with it
-  digits                 a spoken code that should be heard`,
+  digits                 a spoken code that should be heard
+
+Several backends, by comma, are measured one after the other and set side by
+side. The results file is then the first one's, the others under
+"compared_with"; figures to reach hold for each.`,
 		Example: `  callwarden eval corpus/manifest.jsonl
   callwarden eval calls.jsonl --mode text --out results.json --report report/
   callwarden eval calls.jsonl --against yesterday.json
+  callwarden eval calls.jsonl --backend vosk,remote --transcriber 10.0.0.5:7060
+  callwarden eval calls.jsonl --backend small,large --backends backends.yml
   callwarden eval calls.jsonl --require recall=0.95,false_alarms_per_100=2,otp_request.recall=0.9`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error { return e.run(c.Context(), args) },
@@ -123,15 +130,52 @@ func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
 	default:
 		return usagef("--mode: %q must be audio or text", cfg.Mode)
 	}
-	if cfg.Mode == eval.Audio {
-		if cfg.Engine, err = e.hear.engine(e.app, log); err != nil {
+	names, each, err := e.hear.several()
+	if err != nil {
+		return err
+	}
+	if len(names) > 1 && cfg.Mode == eval.Text {
+		return usagef("--backend: written words need no backend, so there is nothing to compare; --mode audio compares them")
+	}
+	var all []eval.Results
+	for i, hear := range each {
+		name := ""
+		if len(each) > 1 {
+			name = names[i]
+		}
+		results, err := e.measure(ctx, cfg, name, hear, items, packs, log)
+		if err != nil {
 			return err
 		}
+		results.Version, results.Packs = version(), "built-in"
+		if e.judge.packs != "" {
+			results.Packs = e.judge.packs
+		}
+		results.Summary.BadLines = len(bad)
+		results.Summary.Failed += len(bad)
+		results.Name = name
+		all = append(all, results)
+		if results.Partial {
+			break
+		}
+	}
+	first := all[0]
+	first.ComparedWith = all[1:]
+	return e.conclude(first, before, reqs)
+}
+
+// measure runs items with one backend: alone, so that the processor time is
+// its own. name is for results of several.
+func (e *evaluation) measure(ctx context.Context, cfg eval.Config, name string, hear *hearFlags, items []eval.Item, packs *tactics.Watcher, log *slog.Logger) (_ eval.Results, err error) {
+	if cfg.Mode == eval.Audio {
+		if cfg.Engine, err = hear.engine(e.app, log); err != nil {
+			return eval.Results{}, err
+		}
 		defer func() { err = errors.Join(err, cfg.Engine.Close()) }()
-		listening, closeListening := e.hear.listening(e.app, cfg.Engine, packs.Library, log)
+		listening, closeListening := hear.listening(e.app, cfg.Engine, packs.Library, log)
 		defer func() { err = errors.Join(err, closeListening()) }()
 		cfg.Listen = listening
-		cfg.Open = filesrcOpen(&e.hear)
+		cfg.Open = filesrcOpen(hear)
 	}
 	bar := &evalBar{}
 	if _, lines := terminal(e.out); !e.asJSON || !lines { // lines and bars would tear each other
@@ -141,25 +185,22 @@ func (e *evaluation) run(ctx context.Context, manifests []string) (err error) {
 	if e.asJSON {
 		enc := json.NewEncoder(e.out)
 		enc.SetEscapeHTML(false)
-		cfg.Row = func(r eval.Row) { _ = enc.Encode(r) } // a broken pipe ends the program
+		cfg.Row = func(r eval.Row) {
+			r.Backend = name
+			_ = enc.Encode(r) // a broken pipe ends the program
+		}
 	}
 	results, err := eval.Run(ctx, cfg, items, log)
 	bar.close()
 	if err != nil {
-		return usagef("%w", err)
+		return results, usagef("%w", err)
 	}
-	results.Version, results.Packs = version(), "built-in"
-	if e.judge.packs != "" {
-		results.Packs = e.judge.packs
-	}
-	results.Summary.BadLines = len(bad)
-	results.Summary.Failed += len(bad)
-	return e.conclude(results, before, reqs)
+	return results, nil
 }
 
 // filesrcOpen is how the chosen backend wants its recordings opened.
 func filesrcOpen(hear *hearFlags) eval.OpenFunc {
-	if hear.backend == "script" {
+	if hear.backend == scriptBackend {
 		return hear.scripts.open
 	}
 	return func(_, path string, callerRight bool) (*filesrc.Recording, error) {
@@ -193,7 +234,16 @@ func (e *evaluation) conclude(r eval.Results, before *eval.Results, reqs []eval.
 	if e.asJSON {
 		table = e.err
 	}
-	printSummary(table, r)
+	runs := r.All()
+	for i, run := range runs {
+		if i > 0 {
+			fmt.Fprintln(table)
+		}
+		printSummary(table, run)
+	}
+	if len(runs) > 1 {
+		printBeside(table, eval.NewBeside(runs))
+	}
 	var against *eval.Comparison
 	if before != nil {
 		c := eval.Compare(*before, r)
@@ -207,19 +257,25 @@ func (e *evaluation) conclude(r eval.Results, before *eval.Results, reqs []eval.
 			fmt.Fprintf(table, "\nreport in %s\n", filepath.Join(e.reportDir, eval.ReportName))
 		}
 	}
-	for _, row := range r.Items {
-		if row.Error != "" {
-			note(fmt.Errorf("%s: %s", row.ID, row.Error))
+	for _, run := range runs {
+		of := ""
+		if run.Name != "" {
+			of = run.Name + ": "
+		}
+		for _, row := range run.Items {
+			if row.Error != "" {
+				note(fmt.Errorf("%s%s: %s", of, row.ID, row.Error))
+			}
+		}
+		for _, why := range eval.Unmet(reqs, run.Summary) {
+			note(fmt.Errorf("%snot met: %s", of, why))
 		}
 	}
 	if n := r.Summary.BadLines; n > 0 {
 		note(fmt.Errorf("%d bad lines in the manifests", n))
 	}
-	if r.Partial {
+	if runs[len(runs)-1].Partial {
 		note(errors.New("interrupted: these are partial results"))
-	}
-	for _, why := range eval.Unmet(reqs, r.Summary) {
-		note(fmt.Errorf("not met: %s", why))
 	}
 	if len(failed) > 0 {
 		return &quietError{errors.Join(failed...)}
@@ -232,6 +288,9 @@ func printSummary(out io.Writer, r eval.Results) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", label, fmt.Sprintf(format, args...))
+	}
+	if r.Name != "" {
+		line("backend", "%s", r.Name)
 	}
 	line("mode", "%s, %s %s, listening %s", r.Mode, r.Backend, r.Model, r.Listen)
 	line("items", "%d: %d scam, %d openings, %d benign, %d unclear; %d failed, %d skipped",
@@ -274,6 +333,33 @@ func printSummary(out io.Writer, r eval.Results) {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t\n", name, t.TP, t.FP, t.FN, figure(t.Precision), figure(t.Recall))
 	}
 	_ = w.Flush()
+}
+
+// printBeside sets backends side by side; the best figure of a line has a star.
+func printBeside(out io.Writer, b eval.Beside) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\nSIDE BY SIDE\t%s\t\n", strings.Join(b.Names, "\t"))
+	for _, f := range b.Figures {
+		fmt.Fprintf(w, "%s\t", f.Label)
+		for i, v := range f.Values {
+			star := " "
+			if f.Best[i] {
+				star = "*"
+			}
+			fmt.Fprintf(w, "%s%s\t", figure(v), star)
+		}
+		fmt.Fprintln(w)
+	}
+	_ = w.Flush() // to a terminal or a pipe; a broken one shows elsewhere
+	fmt.Fprintf(out, "%d items did not end alike\n", len(b.Items))
+	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, it := range b.Items[:min(len(b.Items), maxMoves)] {
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", it.ID, it.Label, strings.Join(it.Outcomes, "\t"))
+	}
+	_ = w.Flush()
+	if more := len(b.Items) - maxMoves; more > 0 {
+		fmt.Fprintf(out, "  and %d more\n", more)
+	}
 }
 
 // maxMoves is how many items a comparison names on the terminal; the report

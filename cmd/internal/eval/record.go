@@ -25,6 +25,7 @@ type record struct {
 	alert    *alert
 	scores   []ScoreAt
 	heard    []*callwardenv1.TranscriptSegment
+	lags     []float64 // of those in the open vocabulary
 	ended    *callwardenv1.CallEnded
 }
 
@@ -61,6 +62,9 @@ func (r *record) Publish(_ context.Context, ev sink.Event) error {
 	case *callwardenv1.TranscriptSegment:
 		if d.Final {
 			r.heard = append(r.heard, d)
+			if d.Heard == callwardenv1.Heard_HEARD_OPEN && d.Text != "" {
+				r.lags = append(r.lags, max(0, inSeconds(ev.At-d.End.AsDuration())))
+			}
 		}
 	case *callwardenv1.CallEnded:
 		r.ended = d

@@ -32,23 +32,65 @@ var page = template.Must(template.New("").Funcs(template.FuncMap{
 // ReportName is the page that WriteReport writes.
 const ReportName = "index.html"
 
-// WriteReport writes one page that needs nothing else into dir. against may be
+// WriteReport writes one page that needs nothing else into dir, and one for
+// each backend that r was compared with, linked to each other. against may be
 // nil.
 func WriteReport(dir string, r Results, against *Comparison) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	path := filepath.Join(dir, ReportName)
+	runs := r.All()
+	var beside *besidePages
+	if len(runs) > 1 {
+		beside = &besidePages{Beside: NewBeside(runs)}
+		for i := range runs {
+			beside.Pages = append(beside.Pages, pageName(i))
+		}
+	}
+	for i, run := range runs {
+		p := newReport(run, nil)
+		if i == 0 {
+			p.Against = against
+		}
+		p.Beside = beside
+		if err := writePage(filepath.Join(dir, pageName(i)), p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pageName is of the i-th backend.
+func pageName(i int) string {
+	if i == 0 {
+		return ReportName
+	}
+	return fmt.Sprintf("backend-%d.html", i+1)
+}
+
+func writePage(path string, p report) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	if err := page.ExecuteTemplate(f, "report.html.tmpl", newReport(r, against)); err != nil {
+	if err := page.ExecuteTemplate(f, "report.html.tmpl", p); err != nil {
 		f.Close()
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return f.Close()
 }
+
+// besidePages are several backends and where the page of each is.
+type besidePages struct {
+	Beside
+	Pages []string
+}
+
+// More is how many items the page leaves out.
+func (b besidePages) More() int { return max(0, len(b.Items)-maxCalls) }
+
+// Listed are the items that the page shows.
+func (b besidePages) Listed() []BesideItem { return b.Items[:min(len(b.Items), maxCalls)] }
 
 // report is the page as the template wants it.
 type report struct {
@@ -59,6 +101,7 @@ type report struct {
 	Calls   []section
 	Failed  []Row
 	Against *Comparison
+	Beside  *besidePages
 }
 
 type shown struct{ Label, Value, Note string }

@@ -10,6 +10,9 @@ import (
 
 // Results is what a results file holds.
 type Results struct {
+	// Name is what a backend was called in a run that compares several; the
+	// others are in ComparedWith, each heard and judged by itself.
+	Name    string `json:"name,omitempty"`
 	Version string `json:"version"`
 	Backend string `json:"backend"`
 	Model   string `json:"model"`
@@ -21,6 +24,8 @@ type Results struct {
 	Partial bool    `json:"partial,omitempty"`
 	Summary Summary `json:"summary"`
 	Items   []Row   `json:"items"`
+
+	ComparedWith []Results `json:"compared_with,omitempty"`
 }
 
 // Summary counts a corpus. Rates are null where nothing was scored.
@@ -48,6 +53,7 @@ type Summary struct {
 	FalseNoticePer100 *float64               `json:"false_notices_per_100_benign"`
 	BeforeCompliance  *float64               `json:"alert_before_compliance"`
 	TimeToAlert       Spread                 `json:"time_to_alert_s"`
+	WordLag           Spread                 `json:"word_lag_s"` // from the end of an utterance until its final words, in call time; of recordings
 	PerTactic         map[string]TacticScore `json:"per_tactic"`
 	WER               WER                    `json:"wer"`
 	Digits            Digits                 `json:"digits"`
@@ -92,6 +98,8 @@ type Digits struct {
 
 // Row is how one item went.
 type Row struct {
+	Backend string `json:"backend,omitempty"` // of a line of --json, where several are compared
+
 	ID          string   `json:"id"`
 	Label       string   `json:"label"`
 	Level       string   `json:"level"` // the highest
@@ -117,6 +125,7 @@ type Row struct {
 	why      []reason // of the highest level
 	// actionable is when the first actionable turn begins, in seconds.
 	actionable *float64
+	lags       []float64 // of each utterance, in seconds
 	skipped    bool
 	undone     bool // the run ended before it was heard
 }

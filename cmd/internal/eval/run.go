@@ -152,6 +152,7 @@ func measure(ctx context.Context, cfg Config, it Item, ears func(script.Transcri
 	}
 	row := rec.row(it, timed, cfg.Unmasked)
 	if cfg.Mode == Audio {
+		row.lags = rec.lags
 		row.said = it.said(cfg.Unmasked)
 		row.WER = rec.wordErrors(it, call.Legs)
 		if it.Digits != "" {

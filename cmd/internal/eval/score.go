@@ -13,7 +13,7 @@ const detected = 4
 func Score(rows []Row, mode, alertLevel string) Summary {
 	s := Summary{AlertLevel: alertLevel, PerTactic: map[string]TacticScore{}}
 	var (
-		delays               []float64
+		delays, lags         []float64
 		noticed, hookNoticed int
 		falseNotices         int
 		losses, inTime       int
@@ -46,6 +46,7 @@ func Score(rows []Row, mode, alertLevel string) Summary {
 		case Unclear:
 			s.Unclear++
 		}
+		lags = append(lags, row.lags...)
 		if row.DelayS != nil {
 			delays = append(delays, *row.DelayS)
 		}
@@ -81,6 +82,7 @@ func Score(rows []Row, mode, alertLevel string) Summary {
 	s.HookRecall = ratio(hookNoticed, s.ScamHook)
 	s.BeforeCompliance = ratio(inTime, losses)
 	s.TimeToAlert = Spread{quantile(delays, 0.5), quantile(delays, 0.9)}
+	s.WordLag = Spread{quantile(lags, 0.5), quantile(lags, 0.9)}
 	for name, t := range s.PerTactic {
 		t.Precision, t.Recall = ratio(t.TP, t.TP+t.FP), ratio(t.TP, t.TP+t.FN)
 		s.PerTactic[name] = t
