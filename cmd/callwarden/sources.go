@@ -6,16 +6,19 @@ import (
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/audiosocketsrc"
 	"github.com/callwarden/callwarden/pipeline/source/rtpsrc"
+	"github.com/callwarden/callwarden/pipeline/source/siprecsrc"
 )
 
 // sourcesConfig are the ways in, each with what its package wants to know.
 type sourcesConfig struct {
+	SIPREC      optional[siprecsrc.Config]      `yaml:"siprec"`
 	RTP         optional[rtpsrc.Config]         `yaml:"rtp"`
 	AudioSocket optional[audiosocketsrc.Config] `yaml:"audiosocket"`
 }
 
 func defaultSources() sourcesConfig {
 	return sourcesConfig{
+		SIPREC:      optional[siprecsrc.Config]{Config: siprecsrc.DefaultConfig()},
 		RTP:         optional[rtpsrc.Config]{Config: rtpsrc.DefaultConfig()},
 		AudioSocket: optional[audiosocketsrc.Config]{Config: audiosocketsrc.DefaultConfig()},
 	}
@@ -33,6 +36,14 @@ type way struct {
 // ways is the whole list; a new one is a folder below pipeline/source, a field
 // of sourcesConfig and a line here.
 var ways = [...]way{
+	{
+		siprecsrc.Name,
+		func(c *serveConfig) bool { return c.Sources.SIPREC.Enabled },
+		func(c *serveConfig) error { return c.Sources.SIPREC.Config.Validate() },
+		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
+			return siprecsrc.New(c.Sources.SIPREC.Config, log)
+		},
+	},
 	{
 		rtpsrc.Name,
 		func(c *serveConfig) bool { return c.Sources.RTP.Enabled },
