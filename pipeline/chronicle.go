@@ -286,7 +286,9 @@ func (c *chronicle) level(ctx context.Context, change risk.Change) {
 	if change.Level == change.Previous {
 		return
 	}
-	if change.Level >= risk.Notice {
+	// A notice that rests on the closed list alone was no reason to wake when
+	// it was heard, and is none now that it is told.
+	if change.Level >= risk.Warning || change.Level == risk.Notice && c.state.Transcribing {
 		c.ears.Raise()
 	}
 	ev := &callwardenv1.RiskLevel{

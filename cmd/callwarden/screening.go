@@ -7,14 +7,18 @@ import (
 	// A screen is a terminal's in this package.
 	closedlist "github.com/callwarden/callwarden/detectors/screen"
 	"github.com/callwarden/callwarden/detectors/tactics"
+	"github.com/callwarden/callwarden/detectors/talk"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/transcribe"
 )
 
 // screenList is what the packs compile to, as the listening plan wants it.
-type screenList struct{ *closedlist.List }
+type screenList struct {
+	*closedlist.List
+	talk *talk.Model
+}
 
-func (l screenList) Scorer() listen.Scorer { return l.List.Scorer() }
+func (l screenList) Scorer() listen.Scorer { return l.List.Scorer(l.talk.NewCall()) }
 
 // screens makes the closed lists of the packs as they change. A call keeps the
 // list with which it began.
@@ -22,6 +26,7 @@ type screens struct {
 	packs func() *tactics.Library
 	knows func(word string) bool // nil where the engine does not say
 	log   *slog.Logger
+	talk  *talk.Model
 
 	mu   sync.Mutex
 	lib  *tactics.Library // that list was made of
@@ -35,6 +40,9 @@ func newScreens(engine transcribe.Engine, packs func() *tactics.Library, log *sl
 		s.knows = v.Knows
 	}
 	var err error
+	if s.talk, err = talk.Load(); err != nil {
+		return nil, err
+	}
 	s.list, err = closedlist.Compile(s.lib.Set, s.knows)
 	return s, err
 }
@@ -52,7 +60,7 @@ func (s *screens) current() listen.Screen {
 			s.list = list
 		}
 	}
-	return screenList{s.list}
+	return screenList{s.list, s.talk}
 }
 
 // maxHints is how many words and phrases recognisers are told to expect. They

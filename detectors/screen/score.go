@@ -19,6 +19,11 @@ const (
 	hintAt = 0.25
 	// company is how long hits speak for each other.
 	company = 60 * time.Second
+	// The opinion of the talk wakes a call from these log odds on, once it
+	// knows so much of it; and again when it has risen by so much since.
+	opinionAt    = 1.0
+	opinionKnows = 40
+	opinionRise  = 1.0
 	// askMost and storyMost are what one hit is worth at most: no story alone
 	// wakes.
 	askMost, storyMost = 4.0, 1.5
@@ -159,9 +164,19 @@ func apart(hits []Hit) []Hit {
 	return kept
 }
 
+// Opinion judges a call by its talk as a whole; see
+// [detectors.Opinionated].
+type Opinion interface {
+	detectors.Opinionated
+	Observe(seg transcribe.Segment)
+}
+
 // Scorer weighs what the legs of one call were heard to say. It is used by one
 // goroutine; the same segments in the same order get the same verdicts.
 type Scorer struct {
+	talk   Opinion // nil for none
+	wakeAt float64 // log odds at which the talk is reason to wake
+
 	finder *Finder
 	now    time.Duration
 	past   []scored               // hits of final segments, oldest first
@@ -173,24 +188,56 @@ type Scorer struct {
 
 type scored struct {
 	tactic string
+	after  string // tactic without which it is worth nothing; empty for none
 	end    time.Duration
 	worth  float64
 }
 
-// Scorer begins a call.
-func (l *List) Scorer() *Scorer {
-	return &Scorer{finder: l.NewFinder(), open: map[audio.Leg][]scored{}}
+// Scorer begins a call. talk, where not nil, is its opinion of what is heard
+// against the list: a rough transcript, most of it carriers and half of it
+// wrong, but of a fraud's words enough to tell. Asks that are in no phrase of
+// the list, or are misheard, wake the call that way.
+func (l *List) Scorer(talk Opinion) *Scorer {
+	return &Scorer{talk: talk, wakeAt: opinionAt, finder: l.NewFinder(), open: map[audio.Leg][]scored{}}
 }
 
 // Hear takes a segment of any leg that was screened, unfinished ones too, and
-// says what it and its company of the last minute are reason for. A segment
-// without a hit is reason for nothing.
+// says what it, its company of the last minute and the talk so far are reason
+// for.
 func (s *Scorer) Hear(seg transcribe.Segment) detectors.Verdict {
+	v := s.weigh(seg)
+	if s.suspects(seg) {
+		return detectors.Wake
+	}
+	return v
+}
+
+// suspects reports whether the talk has become reason to wake.
+func (s *Scorer) suspects(seg transcribe.Segment) bool {
+	if s.talk == nil || !seg.Final {
+		return false
+	}
+	s.talk.Observe(seg)
+	o := s.talk.Opinion()
+	if o.Known < opinionKnows || o.LogOdds < s.wakeAt {
+		return false
+	}
+	s.wakeAt = o.LogOdds + opinionRise
+	return true
+}
+
+// weigh is the verdict on the hits. A segment without one is reason for
+// nothing.
+func (s *Scorer) weigh(seg transcribe.Segment) detectors.Verdict {
 	s.now = max(s.now, seg.End)
 	s.hits = s.finder.Hits(seg, s.hits[:0])
 	mine := s.open[seg.Leg][:0]
 	for _, h := range s.hits {
-		mine = append(mine, scored{h.Pattern.Tactic, h.End, h.Worth})
+		hit := scored{tactic: h.Pattern.Tactic, end: h.End, worth: h.Worth}
+		if a := h.Pattern.After; a != nil {
+			hit.after = a.Tactic
+		}
+		mine = append(mine, hit)
 	}
 	for len(s.past) > 0 && s.now-s.past[0].end > company {
 		s.past = s.past[1:]
@@ -210,11 +257,27 @@ func (s *Scorer) Hear(seg transcribe.Segment) detectors.Verdict {
 	return detectors.Hint
 }
 
-// worth is the sum of what was heard lately, the best hit of each tactic.
+// worth is the sum of what was heard lately, the best hit of each tactic. What
+// counts only after something else is in all kinds of talk, and is left out
+// where that was not heard.
 func (s *Scorer) worth() float64 {
 	s.best = s.best[:0]
-	for _, list := range [...][]scored{s.past, s.open[audio.Unknown], s.open[audio.Caller], s.open[audio.Callee]} {
+	lists := [...][]scored{s.past, s.open[audio.Unknown], s.open[audio.Caller], s.open[audio.Callee]}
+	heard := func(tactic string) bool {
+		for _, list := range lists {
+			for _, h := range list {
+				if h.tactic == tactic && h.after == "" {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for _, list := range lists {
 		for _, h := range list {
+			if h.after != "" && !heard(h.after) {
+				continue
+			}
 			i := slices.IndexFunc(s.best, func(b scored) bool { return b.tactic == h.tactic })
 			switch {
 			case i < 0:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/detectors/tactics"
+	"github.com/callwarden/callwarden/detectors/talk"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
@@ -130,11 +131,12 @@ func TestVerdictsGoByLengthConfidenceAndCompany(t *testing.T) {
 		{"too long ago", []said{{audio.Caller, 1, "there is a warrant for your arrest", 1}, {audio.Caller, 90, "press one", 1}}, detectors.Hint},
 		{"the same again", []said{{audio.Caller, 1, "press one", 1}, {audio.Caller, 20, "press one", 1}, {audio.Caller, 40, "press one", 1}}, detectors.Hint},
 		{"nothing after a reason", []said{{audio.Caller, 1, "please read me the verification code", 0.95}, {audio.Caller, 9, "the weather is lovely", 1}}, detectors.Nothing},
+		{"a sequel of nothing, and a story", []said{{audio.Caller, 1, "there is a warrant for your arrest", 1}, {audio.Caller, 20, "please take some of the tomatoes", 1}}, detectors.Hint},
 		{"phrases apart", []said{{audio.Caller, 1, "gift … card", 1}}, detectors.Nothing},
 		{"a warning", []said{{audio.Caller, 1, "never share the verification code with anyone", 1}}, detectors.Nothing},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := l.Scorer()
+			s := l.Scorer(nil)
 			got := detectors.Nothing
 			for i, x := range tt.said {
 				seg := spokenAs(x.leg, time.Duration(x.at*1e9), x.text, x.sure)
@@ -149,7 +151,7 @@ func TestVerdictsGoByLengthConfidenceAndCompany(t *testing.T) {
 }
 
 func TestUnfinishedHypothesisIsNoCompanyOfItself(t *testing.T) {
-	s := compiled(t).Scorer()
+	s := compiled(t).Scorer(nil)
 	seg := spokenAs(audio.Caller, time.Second, "there is a warrant for your arrest", 0) // no confidence yet
 	seg.Final = false
 	for range 5 {
@@ -179,10 +181,56 @@ func BenchmarkCompile(b *testing.B) {
 }
 
 func BenchmarkHear(b *testing.B) {
-	s := compiled(b).Scorer()
+	s := compiled(b).Scorer(nil)
 	seg := spokenAs(audio.Caller, 0, "i was wondering whether you could tell me when the parcel will be here because we are out on friday", 0.9)
 	b.ReportAllocs()
 	for b.Loop() {
 		s.Hear(seg)
+	}
+}
+
+func TestTalkAsAWholeWakesWhereNoPhraseDoes(t *testing.T) {
+	l := compiled(t)
+	model, err := talk.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What a closed list makes of a fraud on a bad line: no ask survives it.
+	fraud := []string{
+		"sir it is with the federal department and the officer",
+		"oh no what i did not order it",
+		"the server sir he is in the network and the savings",
+		"what do you mean in my savings oh my god",
+		"do as the officer told you sir the server is secure and the case is open",
+		"on the phone with you nobody knows of it",
+		"the balance sir and the numbers and then the bank cannot stop the officer",
+	}
+	honest := []string{
+		"good evening the garden restaurant can i help you",
+		"hello i would like to book a table for saturday evening please",
+		"of course for how many people would it be",
+		"there will be six of us and one is a small child at half past seven",
+		"we have a nice corner by the window away from the door under what name",
+		"little please and do you have somewhere to leave the car thank you very much",
+	}
+	hear := func(opinion Opinion, said []string) bool {
+		s := l.Scorer(opinion)
+		for i, text := range said {
+			seg := spokenAs(audio.Leg(1+i%2), time.Duration(i)*6*time.Second, text, 0.9)
+			seg.Utterance = i
+			if s.Hear(seg) == detectors.Wake {
+				return true
+			}
+		}
+		return false
+	}
+	if hear(nil, fraud) {
+		t.Fatal("a phrase wakes: this says nothing of the talk")
+	}
+	if !hear(model.NewCall(), fraud) {
+		t.Error("the talk of a fraud does not wake")
+	}
+	if hear(model.NewCall(), honest) {
+		t.Error("the talk of an honest call wakes")
 	}
 }

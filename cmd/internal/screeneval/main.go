@@ -19,6 +19,7 @@ import (
 	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/detectors/screen"
 	"github.com/callwarden/callwarden/detectors/tactics"
+	"github.com/callwarden/callwarden/detectors/talk"
 	"github.com/callwarden/callwarden/models"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
@@ -33,6 +34,7 @@ type settings struct {
 	limit   int
 	verbose bool
 	against bool
+	talk    *talk.Model
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -63,6 +65,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if s.talk, err = talk.Load(); err != nil {
+		return err
+	}
 	engine, err := recogniser.Open(*library, *model, 0)
 	if err != nil {
 		return err
@@ -82,6 +87,7 @@ type tally struct {
 	recordings, heard, woken int
 	hits, wakes              int // a wake within two minutes of another is none
 	audio, cpu, open, toWake time.Duration
+	calls, awake             time.Duration // length of the calls, and how much of it is transcribed
 }
 
 func measure(ctx context.Context, engine *vosk.Engine, list *screen.List, items []item, s settings, out io.Writer) error {
@@ -112,7 +118,7 @@ func measure(ctx context.Context, engine *vosk.Engine, list *screen.List, items 
 	}
 	fmt.Fprintln(os.Stderr)
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "set\trecordings\tminutes\twith hits\thits/h\twoken\twakes/h\tafter s\tCPU/s\tby open\t")
+	fmt.Fprintln(tw, "set\trecordings\tminutes\twith hits\thits/h\twoken\twakes/h\tafter s\ttranscribed %\tCPU/s\tby open\t")
 	for _, name := range order {
 		t := sets[name]
 		hours := t.audio.Hours()
@@ -124,7 +130,7 @@ func measure(ctx context.Context, engine *vosk.Engine, list *screen.List, items 
 		if t.open > 0 {
 			by = fmt.Sprintf("%.2f", t.cpu.Seconds()/t.open.Seconds())
 		}
-		fmt.Fprintf(tw, "%s\t%.4f\t%s\t\n", after, t.cpu.Seconds()/t.audio.Seconds(), by)
+		fmt.Fprintf(tw, "%s\t%.0f\t%.4f\t%s\t\n", after, 100*t.awake.Seconds()/t.calls.Seconds(), t.cpu.Seconds()/t.audio.Seconds(), by)
 	}
 	if err := tw.Flush(); err != nil {
 		return err
@@ -132,8 +138,12 @@ func measure(ctx context.Context, engine *vosk.Engine, list *screen.List, items 
 	return codes.print(out)
 }
 
-// stayAwake is how long a call that was woken is transcribed, at least.
-const stayAwake = 2 * time.Minute
+// stayAwake is how long a call that was woken is transcribed, at least, and
+// ring how far back.
+const (
+	stayAwake = 2 * time.Minute
+	ring      = 30 * time.Second
+)
 
 // hear screens the legs of one recording, one after the other in steps as the
 // call goes on.
@@ -155,8 +165,13 @@ func (t *tally) hear(ctx context.Context, engine *vosk.Engine, list *screen.List
 		}
 		t.open += cpuTime() - began
 	}
-	scorer, finder := list.Scorer(), list.NewFinder()
+	scorer, finder := list.Scorer(s.talk.NewCall()), list.NewFinder()
 	hits, awake := 0, time.Duration(-1)
+	var length time.Duration
+	for _, l := range legs {
+		length = max(length, l.length())
+	}
+	t.calls += length
 	first := time.Duration(-1)
 	for _, seg := range segs {
 		verdict := scorer.Hear(seg)
@@ -166,6 +181,8 @@ func (t *tally) hear(ctx context.Context, engine *vosk.Engine, list *screen.List
 				t.wakes++
 				woke = "WAKE "
 			}
+			until := min(length, seg.End+stayAwake)
+			t.awake += max(0, until-max(awake, seg.End-ring))
 			awake = seg.End + stayAwake
 			if first < 0 {
 				first = seg.End

@@ -44,7 +44,7 @@ type endpoint struct {
 	from    time.Duration
 	formats []media.Format
 	refused []error // formats that cannot be heard
-	crypto  []sdp.Crypto
+	crypto  []string
 	dtls    bool
 }
 
@@ -283,10 +283,16 @@ func (e *endpoint) sends() (line string, secure bool) {
 			continue
 		}
 		for _, c := range e.crypto {
-			if len(o.crypto) < len(e.crypto) && c.Tag == o.crypto[0].Tag {
+			if len(o.crypto) < len(e.crypto) && cryptoTag(c) == cryptoTag(o.crypto[0]) {
 				chosen = c
 			}
 		}
 	}
-	return strings.Join([]string{chosen.Tag, chosen.Suite, chosen.Params}, " "), true
+	return chosen, true
+}
+
+// cryptoTag is the number of an a=crypto line, by which it is chosen.
+func cryptoTag(line string) string {
+	tag, _, _ := strings.Cut(line, " ")
+	return tag
 }

@@ -71,16 +71,9 @@ type Media struct {
 	Label     string // RFC 4574
 	Mid       string // RFC 5888
 	Direction Direction
-	Mux       bool // RTCP on the port of RTP, RFC 5761
-	Crypto    []Crypto
-	DTLS      bool // keys by DTLS (RFC 5763), which is not supported
-}
-
-// Crypto is an a=crypto line, RFC 4568.
-type Crypto struct {
-	Tag    string
-	Suite  string
-	Params string // inline:… and what follows
+	Mux       bool     // RTCP on the port of RTP, RFC 5761
+	Crypto    []string // what follows a=crypto: (RFC 4568); holds keys
+	DTLS      bool     // keys by DTLS (RFC 5763), which is not supported
 }
 
 // Remote is where the media comes from or goes to; the zero value where the
@@ -146,7 +139,7 @@ type parser struct {
 	// Of the session's own lines, for m= lines that do not say otherwise.
 	address   netip.Addr
 	direction Direction
-	crypto    []Crypto
+	crypto    []string
 	dtls      bool
 
 	rtpmap map[int]string // of the m= line that is read, by payload type
@@ -290,17 +283,15 @@ func reports(value string, address netip.Addr) netip.AddrPort {
 }
 
 func (p *parser) addCrypto(m *Media, value string) {
-	f := strings.Fields(value)
-	if len(f) < 3 || len(value) > 4*maxValue {
+	if len(value) > 4*maxValue {
 		return
 	}
-	c := Crypto{Tag: f[0], Suite: f[1], Params: strings.Join(f[2:], " ")}
 	to := &p.crypto
 	if m != nil {
 		to = &m.Crypto
 	}
 	if len(*to) < maxCrypto {
-		*to = append(*to, c)
+		*to = append(*to, value)
 	}
 }
 

@@ -35,7 +35,7 @@ var offers = []struct {
 		"attributes of the session count for its lines", "o=- 1 2\r\na=sendonly\r\nc=IN IP6 2001:db8::1\r\nm=audio 4000/2 RTP/SAVP 9\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:abc|2^20\r\na=rtcp-mux\r\n",
 		[]Media{{
 			Kind: "audio", Port: 4000, Proto: "RTP/SAVP", Address: netip.MustParseAddr("2001:db8::1"), Direction: SendOnly, Mux: true,
-			Crypto: []Crypto{{"1", "AES_CM_128_HMAC_SHA1_80", "inline:abc|2^20"}},
+			Crypto: []string{"1 AES_CM_128_HMAC_SHA1_80 inline:abc|2^20"},
 		}},
 		[]string{"G722/8000"},
 	},
@@ -92,20 +92,20 @@ func TestOffersAreReadLiberally(t *testing.T) {
 
 func TestWhatCannotBeHeardIsRefusedByName(t *testing.T) {
 	for line, want := range map[string]string{
-		"m=audio 4000 RTP/AVP 18\n":                                            "G729 is not supported",
-		"m=audio 4000 RTP/AVP 96\na=rtpmap:96 AMR-WB/16000\n":                  "AMR-WB is not supported",
-		"m=audio 4000 RTP/AVP 96 97\n":                                         `payload types "96 97" mean nothing`,
-		"m=audio 4000 RTP/AVP\n":                                               "mean nothing",
-		"m=audio 4000 RTP/AVP 101\na=rtpmap:101 telephone-event/8000\n":        "mean nothing",
-		"m=video 4000 RTP/AVP 96\n":                                            `"video" is not heard`,
-		"m=audio 0 RTP/AVP 0\n":                                                "not used",
-		"m=audio 4000 udp 0\n":                                                 "send RTP/AVP or RTP/SAVP",
-		"m=audio 4000 RTP/SAVP 0\n":                                            "without a=crypto",
-		"m=audio 4000 UDP/TLS/RTP/SAVPF 0\na=fingerprint:sha-256 00:11\n":      "DTLS",
-		"a=fingerprint:sha-256 00:11\nm=audio 4000 UDP/TLS/RTP/SAVP 0\n":       "DTLS",
-		"m=audio 4000 RTP/AVP 200 x -1\na=rtpmap:200 PCMU/8000\na=rtpmap:x\n":  "mean nothing",
-		"m=audio 4000 RTP/AVP 96\na=rtpmap:96 PCMU/99999999999999999999\n":     "mean nothing",
-		"m=message 4000 TCP/MSRP *\na=rtpmap:\na=fmtp:\na=crypto:\na=rtcp:0\n": `"message" is not heard`,
+		"m=audio 4000 RTP/AVP 18\n":                                           "G729 is not supported",
+		"m=audio 4000 RTP/AVP 96\na=rtpmap:96 AMR-WB/16000\n":                 "AMR-WB is not supported",
+		"m=audio 4000 RTP/AVP 96 97\n":                                        `payload types "96 97" mean nothing`,
+		"m=audio 4000 RTP/AVP\n":                                              "mean nothing",
+		"m=audio 4000 RTP/AVP 101\na=rtpmap:101 telephone-event/8000\n":       "mean nothing",
+		"m=video 4000 RTP/AVP 96\n":                                           `"video" is not heard`,
+		"m=audio 0 RTP/AVP 0\n":                                               "not used",
+		"m=audio 4000 udp 0\n":                                                "send RTP/AVP or RTP/SAVP",
+		"m=audio 4000 RTP/SAVP 0\n":                                           "without a=crypto",
+		"m=audio 4000 UDP/TLS/RTP/SAVPF 0\na=fingerprint:sha-256 00:11\n":     "DTLS",
+		"a=fingerprint:sha-256 00:11\nm=audio 4000 UDP/TLS/RTP/SAVP 0\n":      "DTLS",
+		"m=audio 4000 RTP/AVP 200 x -1\na=rtpmap:200 PCMU/8000\na=rtpmap:x\n": "mean nothing",
+		"m=audio 4000 RTP/AVP 96\na=rtpmap:96 PCMU/99999999999999999999\n":    "mean nothing",
+		"m=message 4000 TCP/MSRP *\na=rtpmap:\na=fmtp:\na=rtcp:0\n":           `"message" is not heard`,
 	} {
 		s, err := Parse([]byte(line))
 		if err != nil {
