@@ -53,6 +53,7 @@ among them. Other work on the machine makes the figures worse.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return b.run(c.Context()) },
 	}
+	cmd.AddCommand(newBenchLive(a))
 	b.hear.add(cmd)
 	b.judge.add(cmd)
 	f := cmd.Flags()

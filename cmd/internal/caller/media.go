@@ -45,8 +45,14 @@ func newMedia(cfg Config, recs []*Recording, peer string) (*media, error) {
 	if m.local, err = localAddr(cfg.Bind, peer); err != nil {
 		return nil, err
 	}
+	encoded := make(map[*Recording]*play) // one recording may be there many times
 	for _, rec := range recs {
+		if p := encoded[rec]; p != nil {
+			m.plays = append(m.plays, p)
+			continue
+		}
 		p := &play{rec: rec}
+		encoded[rec] = p
 		for _, side := range rec.Legs {
 			payloads, err := m.codec.packets(side.PCM, rec.RateHz)
 			if err != nil {

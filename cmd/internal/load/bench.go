@@ -328,7 +328,7 @@ func (f *fleet) play(ctx context.Context, number int) {
 	late := math.Mod(float64(number)*math.Phi, 1)
 	for first := true; ctx.Err() == nil; first = false {
 		n := f.n.Add(1) - 1
-		r := f.cfg.turn(int(n))
+		r := f.cfg.Turn(int(n))
 		if first {
 			r = r.from(late)
 		}
@@ -364,9 +364,9 @@ func (f *fleet) failed() error {
 	return f.err
 }
 
-// turn is the recording of the n-th call, from 0: every so many a fraud, and
+// Turn is the recording of the n-th call, from 0: every so many a fraud, and
 // those of a kind in turn.
-func (c Config) turn(n int) *Recording {
+func (c Config) Turn(n int) *Recording {
 	before, after := math.Floor(float64(n)*c.FraudShare), math.Floor(float64(n+1)*c.FraudShare)
 	of := n - int(before) // ordinary calls so far
 	if after > before {

@@ -73,7 +73,7 @@ func churn(ctx context.Context, cfg Config, pipe *pipeline.Pipeline, from, n, of
 				if i >= n || ctx.Err() != nil {
 					return ctx.Err()
 				}
-				r := cfg.turn(from + i).part(i)
+				r := cfg.Turn(from + i).part(i)
 				err := pipe.Listen(ctx, &source.Call{
 					ID: fmt.Sprintf("churn-%d", from+i), Tenant: "bench", Source: "bench",
 					Legs: []audio.Leg{audio.Caller, audio.Callee}, Duration: r.Length(), Audio: &player{r: r}, // began long ago

@@ -136,7 +136,7 @@ func TestFraudsAreTheirShareOfTheCalls(t *testing.T) {
 		count := map[string]int{}
 		frauds := 0
 		for n := range 200 {
-			r := cfg.turn(n)
+			r := cfg.Turn(n)
 			count[r.Name]++
 			if r.Fraud {
 				frauds++
