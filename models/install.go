@@ -87,10 +87,15 @@ func (s *Store) Install(ctx context.Context, opt InstallOptions) error {
 }
 
 func (s *Store) wanted(names []string) ([]Entry, error) {
-	if len(names) == 0 {
-		return s.entries, nil
-	}
 	var wanted []Entry
+	if len(names) == 0 {
+		for _, e := range s.entries {
+			if !e.Optional {
+				wanted = append(wanted, e)
+			}
+		}
+		return wanted, nil
+	}
 	for _, name := range names {
 		e, err := s.entry(name)
 		if err != nil {

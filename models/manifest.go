@@ -26,6 +26,7 @@ const (
 	DefaultModel   = "vosk-small-en-us"
 	VoiceLibrary   = "libonnxruntime"
 	VoiceModel     = "silero-vad"
+	SherpaLibrary  = "libsherpa-onnx" // needs VoiceLibrary
 )
 
 // Kind is what an entry of the manifest is.
@@ -48,6 +49,8 @@ type Entry struct {
 	Licence   string   `yaml:"licence" json:"licence"`
 	Source    Source   `yaml:"source" json:"source"`
 	Files     []File   `yaml:"files" json:"files"`
+	// Optional entries are installed only by name.
+	Optional bool `yaml:"optional" json:"optional,omitempty"`
 }
 
 // Source is the npm package that an entry is taken from.

