@@ -98,7 +98,7 @@ type g722Band struct {
 	zeros     [6]int32 // (B)
 	out       [2]int32 // what was reconstructed (R)
 	partial   [2]int32 // the same without the poles (P)
-	errors    [6]int32 // what was quantised (D)
+	doubled   [6]int32 // what was quantised, twice (D)
 }
 
 const g722LowStep, g722HighStep = 32, 8 // at the start
@@ -165,50 +165,48 @@ func g722Step(log int32, shift int32) int32 {
 	return g722Steps[log>>6&31] << (log >> 11) >> shift << 2
 }
 
-// follow moves the predictor on by the quantised error d (block 4).
+// follow moves the predictor on by the quantised error d (block 4). Most of the
+// time that G.722 takes is spent here, so signs are looked at without branches.
 func (g *g722Band) follow(d int32) {
 	reconstructed := clamp16(g.predicted + d)
 	partial := clamp16(g.byZeros + d)
 
 	// The poles follow the signs of what came before (UPPOL2, UPPOL1).
-	same1, same2 := partial < 0 == (g.partial[0] < 0), partial < 0 == (g.partial[1] < 0)
 	first := clamp16(g.poles[0] << 2)
-	if same1 {
+	if partial^g.partial[0] >= 0 {
 		first = min(-first, math.MaxInt16)
 	}
-	second := clamp(first>>7+signed(128, same2)+g.poles[1]*32512>>15, -12288, 12288)
+	second := clamp(first>>7+sameSign(128, partial, g.partial[1])+g.poles[1]*32512>>15, -12288, 12288)
 	limit := 15360 - second
-	g.poles = [2]int32{clamp(clamp16(signed(192, same1)+g.poles[0]*32640>>15), -limit, limit), second}
+	g.poles = [2]int32{clamp(sameSign(192, partial, g.partial[0])+g.poles[0]*32640>>15, -limit, limit), second}
 
-	// The zeros follow the signs of the errors (UPZERO).
+	// The zeros follow the signs of the errors (UPZERO) and predict (FILTEZ).
+	// They lose one part in 256 each time, so they stay within 16 bits.
 	gain := int32(128)
 	if d == 0 {
 		gain = 0
 	}
-	for i, e := range g.errors {
-		g.zeros[i] = clamp16(signed(gain, e < 0 == (d < 0)) + g.zeros[i]*32640>>15)
+	sum := int32(0)
+	newest := clamp16(2 * d)
+	for i := range g.zeros {
+		e := g.doubled[i]
+		z := sameSign(gain, e, d) + g.zeros[i]*32640>>15
+		g.zeros[i], g.doubled[i] = z, newest
+		sum += z * newest >> 15
+		newest = e
 	}
+	g.byZeros = clamp16(sum)
 
-	copy(g.errors[1:], g.errors[:])
-	g.errors[0] = d
 	g.out = [2]int32{reconstructed, g.out[0]}
 	g.partial = [2]int32{partial, g.partial[0]}
-
-	// The next value by both (FILTEP, FILTEZ, PREDIC).
 	byPoles := clamp16(g.poles[0]*clamp16(2*g.out[0])>>15 + g.poles[1]*clamp16(2*g.out[1])>>15)
-	g.byZeros = 0
-	for i, e := range g.errors {
-		g.byZeros += g.zeros[i] * clamp16(2*e) >> 15
-	}
-	g.byZeros = clamp16(g.byZeros)
 	g.predicted = clamp16(byPoles + g.byZeros)
 }
 
-func signed(v int32, positive bool) int32 {
-	if positive {
-		return v
-	}
-	return -v
+// sameSign is v where a and b have the same sign, else -v; 0 counts as positive.
+func sameSign(v, a, b int32) int32 {
+	differ := (a ^ b) >> 31
+	return v ^ differ - differ
 }
 
 func clamp(v, low, high int32) int32 { return min(max(v, low), high) }
