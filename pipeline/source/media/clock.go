@@ -41,6 +41,8 @@ type clock struct {
 	least    time.Duration
 	owed     time.Duration // to be put in, or left out where negative
 	paused   bool          // nobody spoke in the last packet, and something is owed
+
+	twice int // packets in a row whose timestamps went on twice as far as their audio
 }
 
 func (c *clock) time(pos int64) time.Duration {
@@ -68,6 +70,11 @@ func (c *clock) ticks(n int) uint32 {
 	return uint32(int64(n) * int64(c.hz) / int64(c.rateHz))
 }
 
+// samplesTo is how many samples a timestamp is ahead of the one that is due.
+func (c *clock) samplesTo(timestamp uint32) int {
+	return int(int64(int32(timestamp-c.due)) * int64(c.rateHz) / int64(c.hz))
+}
+
 // anchor begins anew with a timestamp at the time at which it came.
 func (c *clock) anchor(rateHz, hz int, timestamp uint32, at time.Duration) {
 	*c = clock{epoch: max(c.end(), at), rateHz: rateHz, hz: hz, due: timestamp}
@@ -91,7 +98,7 @@ func (c *clock) silence(to time.Duration) {
 // packet that came at the time at. jumped says that the timestamp cannot be
 // meant: then the time of arrival counts.
 func (c *clock) gap(timestamp uint32, at, maxLead time.Duration) (n int, jumped bool) {
-	d := int64(int32(timestamp-c.due)) * int64(c.rateHz) / int64(c.hz)
+	d := int64(c.samplesTo(timestamp))
 	c.due = timestamp
 	if c.time(c.pos+d) > at+maxLead || d < -int64(c.samples(markAfter)) {
 		d, jumped = int64(c.samples(at-c.end())), true
@@ -108,6 +115,26 @@ func (c *clock) gap(timestamp uint32, at, maxLead time.Duration) (n int, jumped 
 		c.restart(at)
 	}
 	return int(d), jumped
+}
+
+// A sender that counts G.722 at the rate of its audio, not by the clock that RFC
+// 3551 section 4.5.2 keeps, is known by so many timestamps in a row that go on
+// twice as far as they should, and by audio that seems to come ahead of its time.
+const (
+	doubledPackets = 10
+	doubledLead    = 100 * time.Millisecond
+)
+
+// doubled reports whether the timestamps run at twice the rate that was said.
+// gap samples lie before a packet that came at the time at; usual is how many
+// one has.
+func (c *clock) doubled(gap, usual int, at time.Duration) bool {
+	if gap != usual || usual == 0 {
+		c.twice = 0
+		return false
+	}
+	c.twice++
+	return c.twice >= doubledPackets && c.time(c.pos+int64(gap))-at > doubledLead
 }
 
 // measure looks at how late the packet is that comes next.

@@ -183,6 +183,11 @@ func (t *Track) play(out []audio.Frame, p packet, at time.Duration, lost int) []
 
 // hear decodes a packet of audio.
 func (t *Track) hear(out []audio.Frame, c *codec, p packet, at time.Duration, lost int) []audio.Frame {
+	if c.rateHz == t.clock.rateHz && c.ClockHz == t.clock.hz &&
+		t.clock.doubled(t.clock.samplesTo(p.timestamp), t.usual, at) {
+		c.ClockHz *= 2
+		t.stats.Changes++
+	}
 	out = t.moveTo(out, c.rateHz, c.ClockHz, p.timestamp, at, lost)
 	t.comfort.on = false
 	early := t.clock.end()-at > t.cfg.MaxLead

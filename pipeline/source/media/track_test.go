@@ -683,6 +683,25 @@ func TestTrackFollowsTypesInMidStream(t *testing.T) {
 	}
 }
 
+func TestTrackBelievesTimesWhereTheClockIsDoubled(t *testing.T) {
+	var coder audio.G722Encoder
+	var p []sent
+	for i := range 100 {
+		p = append(p, sent{
+			Header:  rtp.Header{PayloadType: 9, SequenceNumber: uint16(i), Timestamp: uint32(320 * i)},
+			payload: coder.Encode(nil, tone(320, 16000)), at: time.Duration(i) * 20 * ms,
+		})
+	}
+	got := hear(t, DefaultTrackConfig(audio.Caller), p)
+	span := time.Duration(0)
+	for _, f := range got.frames {
+		span += f.End() - f.Start
+	}
+	if span != 2*time.Second || got.stats.Changes != 1 || got.end > 2300*ms {
+		t.Errorf("heard %v up to %v, counted %+v", span, got.end, got.stats)
+	}
+}
+
 // Compared with silence in its place, what is made up must be much nearer to
 // what was lost, as long as a voice goes on.
 func TestLossesAreMadeUpOfWhatWasHeard(t *testing.T) {
