@@ -39,6 +39,9 @@ const (
 	// A connection that says nothing for so long is asked whether it is there.
 	askAfter, askWait = 20 * time.Second, 10 * time.Second
 
+	// lastWords is how long the last answers may take to be read at the end.
+	lastWords = time.Second
+
 	minRateHz, maxRateHz = 8000, 48000
 )
 
@@ -164,8 +167,13 @@ func (s *Service) drain(g *grpc.Server, alive *health.Server) {
 		if streams, _, _ := s.door.load(); streams > 0 {
 			s.log.Warn("streams are cut off", "streams", streams)
 		}
+		g.Stop()
+		return
 	}
-	g.Stop()
+	// Their last answers are on the way yet.
+	stop := time.AfterFunc(lastWords, g.Stop)
+	defer stop.Stop()
+	g.GracefulStop()
 }
 
 // GetCapabilities says what the engine can do and how busy the server is.
@@ -270,8 +278,9 @@ func (w *watchedHandshakes) Clone() credentials.TransportCredentials {
 	return &watchedHandshakes{w.TransportCredentials.Clone(), w.s}
 }
 
-// encodingOf is what turns samples on the wire into PCM.
-func decode(encoding callwardenv1.AudioEncoding, samples []byte) ([]int16, bool) {
+// decode turns samples on the wire into PCM; ok is false where they end within
+// one.
+func decode(encoding callwardenv1.AudioEncoding, samples []byte) (pcm []int16, ok bool) {
 	switch encoding {
 	case callwardenv1.AudioEncoding_AUDIO_ENCODING_PCMU:
 		return audio.MuLaw.Decode(make([]int16, 0, len(samples)), samples), true
@@ -281,7 +290,7 @@ func decode(encoding callwardenv1.AudioEncoding, samples []byte) ([]int16, bool)
 	if len(samples)%2 != 0 {
 		return nil, false
 	}
-	pcm := make([]int16, len(samples)/2)
+	pcm = make([]int16, len(samples)/2)
 	for i := range pcm {
 		pcm[i] = int16(uint16(samples[2*i]) | uint16(samples[2*i+1])<<8)
 	}

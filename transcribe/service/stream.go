@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -38,21 +39,27 @@ func (s *Service) Transcribe(w wire) error {
 	s.working.Add(1)
 	go func() { // ends with the stream's context at the latest; Serve waits for it
 		defer s.working.Done()
-		defer s.door.leave()
 		st.ended <- st.run(w.Context())
 	}()
 	var err error
 	select {
 	case err = <-st.ended:
-	case err = <-st.stuck: // it is in a read or a write, which end when we return
+	case err = <-st.stuck: // it waits for the client, which nothing but the client ends
+	}
+	if closed := st.leave(); err == nil {
+		err = closed
 	}
 	s.metrics.ended.WithLabelValues(reasonOf(err)).Inc()
 	return err
 }
 
-// stream is one leg. Its methods belong to one goroutine.
+// stream is one leg. Its methods belong to the goroutine of run, but for leave.
 type stream struct {
-	s     *Service
+	s *Service
+	// mu is held by run, unless it waits for the client: then the stream may
+	// be left behind.
+	mu    sync.Mutex
+	left  bool
 	wire  wire
 	stuck chan error // holds why the stream is to end although run has not; patience sends
 	ended chan error // holds what run returned
@@ -68,6 +75,40 @@ type stream struct {
 	settled time.Duration // of sessions that do not tell
 }
 
+// errLeft ends what was left behind.
+var errLeft = errors.New("the stream was given up")
+
+// leave frees what the stream holds, whether or not run has ended.
+func (st *stream) leave() (err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.left = true
+	if st.session != nil {
+		err = refused(st.session.Close())
+	}
+	st.s.door.leave()
+	return err
+}
+
+// apart calls a method that waits for the client.
+func (st *stream) apart(method func() error) error {
+	st.mu.Unlock()
+	err := method()
+	st.mu.Lock()
+	if st.left {
+		return errLeft
+	}
+	return err
+}
+
+func (st *stream) recv() (req *callwardenv1.TranscribeRequest, err error) {
+	err = st.apart(func() (failed error) {
+		req, failed = st.wire.Recv()
+		return failed
+	})
+	return req, err
+}
+
 // patience ends the stream if the returned function is not called in time.
 func (st *stream) patience(limit time.Duration, why error) (enough func() bool) {
 	return time.AfterFunc(limit, func() {
@@ -79,21 +120,18 @@ func (st *stream) patience(limit time.Duration, why error) (enough func() bool) 
 }
 
 // run hears the stream to its end.
-func (st *stream) run(ctx context.Context) (err error) {
+func (st *stream) run(ctx context.Context) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	opened, err := st.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if closed := st.session.Close(); closed != nil && err == nil {
-			err = refused(closed)
-		}
-	}()
 	if err := st.answer(&callwardenv1.TranscribeResponse{Opened: opened}, nil); err != nil {
 		return err
 	}
 	for {
-		req, err := st.wire.Recv()
+		req, err := st.recv()
 		if errors.Is(err, io.EOF) {
 			return st.finish(ctx)
 		}
@@ -124,7 +162,7 @@ func (st *stream) run(ctx context.Context) (err error) {
 func (st *stream) open(ctx context.Context) (*callwardenv1.TranscribeOpened, error) {
 	enough := st.patience(st.s.limits.config, refusal(codes.DeadlineExceeded, reasonConfigLate, 0,
 		fmt.Sprintf("no configuration came within %v", st.s.limits.config)))
-	req, err := st.wire.Recv()
+	req, err := st.recv()
 	enough()
 	if errors.Is(err, io.EOF) {
 		return nil, refusal(codes.InvalidArgument, reasonConfigMissing, 0, "the stream ended before its configuration came")
@@ -335,7 +373,7 @@ func (st *stream) answer(resp *callwardenv1.TranscribeResponse, segments []trans
 	enough := st.patience(st.s.limits.answer, refusal(codes.DeadlineExceeded, reasonAnswersNotRead, 0,
 		fmt.Sprintf("the client has read no answer for %v", st.s.limits.answer)))
 	defer enough()
-	return st.wire.Send(resp)
+	return st.apart(func() error { return st.wire.Send(resp) })
 }
 
 func (st *stream) segment(seg transcribe.Segment) *callwardenv1.RecognizedSegment {

@@ -13,7 +13,7 @@ import (
 type Faulty struct {
 	Native, Phrases bool // as in transcribe.Info
 	// Write is what the nth frame of the nth session brings, both from 1.
-	Write  func(session, frame int, f audio.Frame) ([]transcribe.Segment, error)
+	Write func(session, frame int, f audio.Frame) ([]transcribe.Segment, error)
 	// Opening, where not nil, is asked before the nth session is opened; its
 	// error is that of Open.
 	Opening func(session int, opt transcribe.Options) error
