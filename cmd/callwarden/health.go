@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	errStarting = errors.New("not yet")
+	errStarting = errors.New("not there yet")
 	errDraining = errors.New("no new calls are taken")
 )
 
@@ -26,7 +26,7 @@ type health struct {
 
 func newHealth() *health {
 	h := &health{parts: make(map[string]func() error)}
-	for _, part := range []string{"engine", "starting"} {
+	for _, part := range []string{"engine", "ways in"} {
 		h.set(part, errStarting)
 	}
 	return h
@@ -54,7 +54,7 @@ func (h *health) report() (text string, ready bool) {
 	for part, how := range parts {
 		if err := how(); err != nil {
 			missing = append(missing, fmt.Sprintf("missing: %s: %v\n", part, err))
-		} else if part != "starting" {
+		} else if part != "ways in" {
 			well = append(well, fmt.Sprintf("ok: %s\n", part))
 		}
 	}

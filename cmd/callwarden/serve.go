@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,29 +148,31 @@ func (c logConfig) logger(a *app) *slog.Logger {
 // openTranscriber opens the recogniser that the configuration names.
 func (s *server) openTranscriber() (transcribe.Engine, error) {
 	c := s.cfg.Transcriber
-	if c.Mode == onOtherMachines {
+	switch {
+	case c.Mode == onOtherMachines:
 		engine, err := remote.New(c.Remote, s.log)
 		if err != nil {
 			return nil, fmt.Errorf("transcriber.remote.%w", err)
 		}
 		return engine, nil
+	case c.Mode == inProcess && c.Backend == routeBackend:
+		return c.Backends.route(s.app, c.Routing, s.log)
 	}
-	return c.flags().engine(s.app, s.log)
-}
-
-// flags are those that open the chosen backend.
-func (c transcriberConfig) flags() *hearFlags {
-	f := &hearFlags{backend: c.Backend, model: c.Model, library: c.Library}
-	if c.Mode != inProcess {
-		f.backend = c.Mode
+	f := &hearFlags{}
+	f.flagSet() // the defaults of what has no key
+	f.backend, f.model, f.library = c.Backend, cmp.Or(c.Model, models.DefaultModel), cmp.Or(c.Library, models.DefaultLibrary)
+	if c.Mode == inOwnProcess {
+		f.remote.behind = c.Backend
+		return supervise(c.Supervised, s.app, f, s.log)
 	}
-	if f.model == "" {
-		f.model = models.DefaultModel
+	if _, own := c.Backends[c.Backend]; own {
+		named, err := c.Backends.flags(c.Backend)
+		if err != nil {
+			return nil, usagef("transcriber.backends.%s.%w", c.Backend, err)
+		}
+		f = named
 	}
-	if f.library == "" {
-		f.library = models.DefaultLibrary
-	}
-	return f
+	return f.engine(s.app, s.log)
 }
 
 // run serves until ctx ends, then drains. It leaves nothing behind.
@@ -343,7 +346,7 @@ func (s *server) serveCalls(ctx context.Context) (err error) {
 		serving.Go(func() { e.serve(ctx, handle) })
 		s.log.Info("taking calls", "source", e.way.name, "address", e.addresses())
 	}
-	s.health.set("starting", nil)
+	s.health.set("ways in", nil)
 	close(s.taking)
 
 	<-ctx.Done()

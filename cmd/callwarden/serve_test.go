@@ -413,7 +413,7 @@ func TestAddressThatIsTakenIsNamedWithItsKey(t *testing.T) {
 
 func TestRecogniserThatIsNotInstalledEndsServe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yml")
-	if err := os.WriteFile(path, []byte("http: {listen: 127.0.0.1:0}\nsources: {audiosocket: {enabled: true, listen: 127.0.0.1:0}}\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("http: {listen: 127.0.0.1:0}\ntranscriber: {mode: inprocess}\nsources: {audiosocket: {enabled: true, listen: 127.0.0.1:0}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var out, errs lines

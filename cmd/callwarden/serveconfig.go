@@ -21,6 +21,8 @@ import (
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
 	"github.com/callwarden/callwarden/pipeline/sink/termsink"
 	"github.com/callwarden/callwarden/transcribe/remote"
+	"github.com/callwarden/callwarden/transcribe/route"
+	"github.com/callwarden/callwarden/transcribe/supervised"
 )
 
 // serveConfig is callwarden.yml. Its keys, defaults and their meaning are in
@@ -55,11 +57,14 @@ type optional[C any] struct {
 }
 
 type transcriberConfig struct {
-	Mode    string        `yaml:"mode"`
-	Backend string        `yaml:"backend"`
-	Model   string        `yaml:"model"`
-	Library string        `yaml:"library"`
-	Remote  remote.Config `yaml:"remote"`
+	Mode       string            `yaml:"mode"`
+	Backend    string            `yaml:"backend"`
+	Model      string            `yaml:"model"`
+	Library    string            `yaml:"library"`
+	Supervised supervised.Config `yaml:"supervised"`
+	Remote     remote.Config     `yaml:"remote"`
+	Backends   namedBackends     `yaml:"backends"`
+	Routing    route.Config      `yaml:"routing"`
 }
 
 // Ways of running the transcriber.
@@ -119,8 +124,8 @@ func defaultServeConfig() serveConfig {
 		Sources: defaultSources(),
 		Admit:   admit.DefaultConfig(),
 		Transcriber: transcriberConfig{
-			Mode: inProcess, Backend: backends[0].name, Model: models.DefaultModel, Library: models.DefaultLibrary,
-			Remote: remote.DefaultConfig(),
+			Mode: inOwnProcess, Backend: backends[0].name, Model: models.DefaultModel, Library: models.DefaultLibrary,
+			Supervised: supervised.DefaultConfig(), Remote: remote.DefaultConfig(), Routing: route.DefaultConfig(),
 		},
 		Listen: listenConfig{Mode: listen.Screening},
 		Judge:  judgeConfig{Country: "US"},
@@ -208,16 +213,40 @@ func (c httpConfig) Validate() error {
 
 // Validate says which key is wrong and what it must be.
 func (c transcriberConfig) Validate() error {
-	errs := []error{oneOf("mode", c.Mode, inProcess, inOwnProcess, onOtherMachines)}
-	if c.Mode == inProcess {
-		errs = append(errs, oneOf("backend", c.Backend, backendNames()...))
-	}
-	if c.Mode == onOtherMachines {
-		for _, err := range eachError(c.Remote.Validate()) {
-			errs = append(errs, fmt.Errorf("remote.%w", err))
+	errs := []error{oneOf("mode", c.Mode, inProcess, inOwnProcess, onOtherMachines), c.Backends.Validate()}
+	below := func(key string, err error) {
+		for _, err := range eachError(err) {
+			errs = append(errs, fmt.Errorf("%s.%w", key, err))
 		}
 	}
+	switch c.Mode {
+	case inProcess:
+		if c.Backend == routeBackend {
+			errs = append(errs, c.Backends.check(c.Routing))
+		} else if _, own := c.Backends[c.Backend]; !own {
+			errs = append(errs, oneOf("backend", c.Backend, liveBackends()...))
+		}
+	case inOwnProcess:
+		errs = append(errs, oneOf("backend", c.Backend, ownProcessBackends()...))
+		own := c.Supervised
+		own.Command = []string{"callwarden"} // which is set when it is opened
+		below("supervised", own.Validate())
+	case onOtherMachines:
+		below("remote", c.Remote.Validate())
+	}
 	return errors.Join(errs...)
+}
+
+// liveBackends are those that can hear a call that nobody has written down.
+func liveBackends() []string {
+	return slices.DeleteFunc(backendNames(), func(name string) bool { return name == scriptBackend })
+}
+
+// ownProcessBackends are those that make sense in a process of their own.
+func ownProcessBackends() []string {
+	return slices.DeleteFunc(liveBackends(), func(name string) bool {
+		return name == inOwnProcess || name == onOtherMachines || name == routeBackend
+	})
 }
 
 // Validate says which key is wrong and what it must be.

@@ -160,16 +160,20 @@ colour: blue
 func TestCheckRefusesWhatCanNeverWork(t *testing.T) {
 	const on = "sources: {audiosocket: {enabled: true}}\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"empty":        {"", "c.yml: sources: none is enabled"},
-		"no sink":      {on + "sinks: {nats: {enabled: false}}", "sinks: none is enabled"},
-		"no YAML":      {"log: [", "is no YAML"},
-		"a tab":        {"log:\n\tlevel: info", "line 2: is no YAML"},
-		"a list":       {"- log", "must be keys and values"},
-		"twice":        {on + "log: {level: info, level: warn}", "level"},
-		"an alias":     {"log: &a {level: info}\nhttp: *a", "anchors and aliases are not taken"},
-		"two stdouts":  {on + "sinks: {json: {enabled: true}, terminal: {enabled: true}}", `sinks.json.file: "-" must be a file`},
-		"no file":      {on + "sinks: {json: {enabled: true, file: ''}}", "sinks.json.file"},
-		"bad embedded": {on + "sinks: {nats: {embedded: {listen: here}}}", "sinks.nats.embedded.listen"},
+		"empty":   {"", "c.yml: sources: none is enabled"},
+		"no sink": {on + "sinks: {nats: {enabled: false}}", "sinks: none is enabled"},
+		"no YAML": {"log: [", "is no YAML"},
+		"route to nobody": {on + "transcriber: {mode: inprocess, backend: route, backends: {near: {backend: vosk}}, routing: {rules: [{backend: far}]}}",
+			`transcriber.routing.rules: "far" must be one of the backends: near`},
+		"no remote":     {on + "transcriber: {mode: remote}", "transcriber.remote.addresses: none is given"},
+		"no transcript": {on + "transcriber: {mode: inprocess, backend: script}", `transcriber.backend: "script" must be one of vosk`},
+		"a tab":         {"log:\n\tlevel: info", "line 2: is no YAML"},
+		"a list":        {"- log", "must be keys and values"},
+		"twice":         {on + "log: {level: info, level: warn}", "level"},
+		"an alias":      {"log: &a {level: info}\nhttp: *a", "anchors and aliases are not taken"},
+		"two stdouts":   {on + "sinks: {json: {enabled: true}, terminal: {enabled: true}}", `sinks.json.file: "-" must be a file`},
+		"no file":       {on + "sinks: {json: {enabled: true, file: ''}}", "sinks.json.file"},
+		"bad embedded":  {on + "sinks: {nats: {embedded: {listen: here}}}", "sinks.nats.embedded.listen"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if code, _, errs := checkedConfig(t, c.text); code != exitUsage || !strings.Contains(errs, c.want) {

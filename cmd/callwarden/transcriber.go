@@ -207,11 +207,15 @@ func openRemote(_ *app, f *hearFlags, log *slog.Logger) (transcribe.Engine, erro
 }
 
 func openSupervised(a *app, f *hearFlags, log *slog.Logger) (transcribe.Engine, error) {
+	return supervise(supervisedbackend.DefaultConfig(), a, f, log)
+}
+
+// supervise is openSupervised with other times than the usual.
+func supervise(cfg supervisedbackend.Config, a *app, f *hearFlags, log *slog.Logger) (transcribe.Engine, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cfg := supervisedbackend.DefaultConfig()
 	behind := f.remote.behind
 	if behind == "" {
 		behind = "vosk"

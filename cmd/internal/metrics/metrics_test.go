@@ -145,9 +145,13 @@ func TestEventsAreCounted(t *testing.T) {
 func TestOtherPartsAreAsked(t *testing.T) {
 	there := false
 	m := New(From{
-		Version:  "1.2",
-		Listener: func() (listen.Stats, bool) { return listen.Stats{Transcribing: 3, Full: true, LagP95: 250 * time.Millisecond}, there },
-		NATS:     func() (natssink.Stats, bool, bool) { return natssink.Stats{Published: 7, Delivered: 5, Pending: 2}, true, there },
+		Version: "1.2",
+		Listener: func() (listen.Stats, bool) {
+			return listen.Stats{Transcribing: 3, Full: true, LagP95: 250 * time.Millisecond}, there
+		},
+		NATS: func() (natssink.Stats, bool, bool) {
+			return natssink.Stats{Published: 7, Delivered: 5, Pending: 2}, true, there
+		},
 		Sources:  func() []Source { return []Source{{"rtp", true, source.Stats{Packets: 50, Lost: 2, Stranger: 1}}} },
 		Restarts: func() (uint64, bool) { return 4, there },
 	})
