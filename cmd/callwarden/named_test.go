@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/callwarden/callwarden/cmd/internal/eval"
 	"github.com/callwarden/callwarden/pipeline/listen"
+	"github.com/callwarden/callwarden/transcribe/route"
 )
 
 // audioManifest lists two recorded calls beside which their transcripts are.
@@ -175,5 +177,33 @@ func TestNamedBackendsHaveTheirOwnFlags(t *testing.T) {
 		if got := each[i]; names[i] != want.name || got.backend != want.backend || got.model != want.model || got.listen != listen.Screening {
 			t.Errorf("%s: %s with model %s, listening %s", names[i], got.backend, got.model, got.listen)
 		}
+	}
+}
+
+// The file that the page shows is one, and shows the defaults.
+func TestPageShowsABackendsFile(t *testing.T) {
+	page, err := os.ReadFile("../../docs/backends.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "```yaml\n")
+	text, _, ok := strings.Cut(text, "```\n")
+	if !ok {
+		t.Fatal("the page shows no file")
+	}
+	file, err := readBackends(backendsYAML(t, text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Backends.check(file.Routing); err != nil {
+		t.Error(err)
+	}
+	if len(file.Routing.Rules) != 3 || len(file.Backends) != 3 {
+		t.Errorf("the file has %d rules and %d backends", len(file.Routing.Rules), len(file.Backends))
+	}
+	want := route.DefaultConfig()
+	want.Rules = file.Routing.Rules
+	if !reflect.DeepEqual(file.Routing, want) {
+		t.Errorf("the file has %+v, the defaults are %+v", file.Routing, want)
 	}
 }

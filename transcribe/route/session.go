@@ -38,7 +38,11 @@ type session struct {
 	shadow *shadow // nil where none hears
 }
 
-var _ transcribe.Session = (*session)(nil)
+var (
+	_ transcribe.Session = (*session)(nil)
+	_ transcribe.Settler = (*session)(nil)
+	_ transcribe.Pender  = (*session)(nil)
+)
 
 // open opens a session on the first backend of the rule that can.
 func (e *Engine) open(ctx context.Context, r *rule, opt transcribe.Options) (*session, error) {
@@ -344,8 +348,30 @@ func (s *session) note(segments []transcribe.Segment) []transcribe.Segment {
 			s.ring.settle(seg.End)
 		}
 	}
+	if st, ok := s.child.(transcribe.Settler); ok {
+		s.ring.settle(st.Settled())
+	}
 	s.shadow.compare(segments)
 	return segments
+}
+
+// Settled is what the backend that has the leg says of it, or the end of the
+// last final segment.
+func (s *session) Settled() time.Duration {
+	if st, ok := s.child.(transcribe.Settler); ok {
+		return st.Settled()
+	}
+	return s.num.settled
+}
+
+// Pending reports whether the backend that has the leg has more to say of what
+// it heard, or is away and may be back.
+func (s *session) Pending() bool {
+	if !s.away.IsZero() {
+		return true
+	}
+	p, ok := s.child.(transcribe.Pender)
+	return ok && p.Pending()
 }
 
 // die makes err the session's end, if it is one.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -275,5 +276,33 @@ func TestCollectorTellsTheStats(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// The page lists the metrics as they are.
+func TestPageListsTheMetrics(t *testing.T) {
+	page, err := os.ReadFile("../../docs/backends.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newRoute(t, config(Rule{Backend: "a", Fallback: "b", Shadow: "c"}), map[string]transcribe.Engine{"a": speaker(call), "b": speaker(call), "c": speaker(call)})
+	reg := prometheus.NewPedanticRegistry()
+	if err := reg.Register(e.Collector()); err != nil {
+		t.Fatal(err)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for _, f := range families {
+		row := fmt.Sprintf("| `%s` | %s |", f.GetName(), strings.ToLower(f.GetType().String()))
+		if !strings.Contains(string(page), row) || !strings.Contains(string(page), "| "+f.GetHelp()+" |") {
+			t.Errorf("docs/backends.md lacks %s … | %s |", row, f.GetHelp())
+		}
+		rows++
+	}
+	if n := strings.Count(string(page), "| `callwarden_route_"); n != rows {
+		t.Errorf("docs/backends.md has %d metrics, there are %d", n, rows)
 	}
 }
