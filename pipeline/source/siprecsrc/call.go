@@ -70,8 +70,9 @@ type call struct {
 	lines     []line
 	offered   string // version of the last offer
 	answer    *sdp.Answer
-	body      []byte // and as it was sent
-	acks      map[uint32]chan struct{}
+	body      []byte                   // and as it was sent
+	acks      map[uint32]chan struct{} // closed by the ACK of that number
+	asking    bool                     // an INVITE of ours is not answered yet
 	refresh   refresh
 }
 

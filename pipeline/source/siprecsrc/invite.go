@@ -3,6 +3,7 @@ package siprecsrc
 import (
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -26,6 +27,11 @@ func (s *Source) onInvite(req *sip.Request, tx sip.ServerTransaction) {
 		s.onReinvite(req, tx)
 		return
 	}
+	cancelled := make(chan struct{}) // closed by the first CANCEL, which the stack answers
+	first := sync.OnceFunc(func() { close(cancelled) })
+	if !tx.OnCancel(func(*sip.Request) { first() }) {
+		return // cancelled already
+	}
 	c, no := s.reserve(req)
 	if no != nil {
 		s.turnAway(req, tx, no)
@@ -44,7 +50,10 @@ func (s *Source) onInvite(req *sip.Request, tx sip.ServerTransaction) {
 	case no := <-c.refused:
 		s.turnAway(req, tx, no)
 		return
-	case <-tx.Done(): // a CANCEL, which the stack has answered
+	case <-cancelled:
+		c.finish(errCancelled)
+		return
+	case <-tx.Done(): // its connection is gone
 		c.finish(errCancelled)
 		return
 	case <-timeout.C:
@@ -235,7 +244,9 @@ func (c *call) send(req *sip.Request, tx sip.ServerTransaction, ok *refusal, bod
 	defer deadline.Stop()
 	defer func() {
 		c.mu.Lock()
-		delete(c.acks, req.CSeq().SeqNo)
+		if c.acks[req.CSeq().SeqNo] == acked {
+			delete(c.acks, req.CSeq().SeqNo)
+		}
 		c.mu.Unlock()
 	}()
 	for wait := c.s.t1; ; wait = min(2*wait, c.s.t2) {
@@ -266,15 +277,20 @@ func (s *Source) onReinvite(req *sip.Request, tx sip.ServerTransaction) {
 		return
 	}
 	c.mu.Lock()
-	if len(c.acks) > 0 {
+	if c.asking {
 		c.mu.Unlock()
-		s.turnAway(req, tx, refuse(491, "Request Pending"))
+		s.turnAway(req, tx, refuse(491, "Request Pending")) // RFC 3261 section 14.2
 		return
 	}
 	if _, no := c.update(req); no != nil {
 		c.mu.Unlock()
 		s.turnAway(req, tx, no)
 		return
+	}
+	// Who changes the call has had the answer before: its ACK may be behind.
+	for seq, acked := range c.acks {
+		delete(c.acks, seq)
+		close(acked)
 	}
 	// Without an offer of theirs the answer offers what there is.
 	body := c.body

@@ -61,6 +61,7 @@ type recorder struct {
 	t     testing.TB
 	calls chan *heard
 	stop  context.CancelFunc
+	shut  func()
 	ended chan error // Serve's
 }
 
@@ -114,7 +115,7 @@ func serve(t testing.TB, cfg Config, handle func(context.Context, *source.Call, 
 			return h.err
 		})
 	}()
-	t.Cleanup(func() {
+	r.shut = sync.OnceFunc(func() {
 		cancel()
 		end()
 		select {
@@ -126,7 +127,15 @@ func serve(t testing.TB, cfg Config, handle func(context.Context, *source.Call, 
 			t.Error("Serve does not end")
 		}
 	})
+	t.Cleanup(r.shut)
 	return r
+}
+
+// peer calls the i-th address, and is there until the source is shut.
+func (r *recorder) peer(i int) *peer {
+	p := newPeer(r.t, r.Addrs()[i])
+	r.t.Cleanup(r.shut)
+	return p
 }
 
 func (r *recorder) next() *heard {

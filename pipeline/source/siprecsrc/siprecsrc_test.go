@@ -18,7 +18,7 @@ func TestRecordingSessionIsHeardOverEachTransport(t *testing.T) {
 				cfg.TLS.Certificate, cfg.TLS.Key = certificate(t)
 			}
 			r := serve(t, cfg, admitAll)
-			p := newPeer(t, r.Addrs()[0])
+			p := r.peer(0)
 			d := p.dial(p.siprecInvite())
 			answer := parseAnswer(t, d.ok)
 			if len(answer.Media) != 2 {

@@ -104,7 +104,7 @@ func (c *call) refreshNow() {
 	now := c.refresh
 	method, body := sip.UPDATE, []byte(nil)
 	if !slices.Contains(tokens(c.invite, "Allow"), "UPDATE") {
-		method, body = sip.INVITE, c.body
+		method, body, c.asking = sip.INVITE, c.body, true
 	}
 	c.mu.Unlock()
 
@@ -127,6 +127,7 @@ func (c *call) refreshNow() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.asking = false
 	switch {
 	case c.dead:
 	case err == nil && res.IsSuccess():
