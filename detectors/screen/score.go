@@ -21,7 +21,7 @@ const (
 	company = 60 * time.Second
 	// The opinion of the talk wakes a call from these log odds on, once it
 	// knows so much of it; and again when it has risen by so much since.
-	opinionAt    = 1.0
+	opinionAt    = 0.5
 	opinionKnows = 40
 	opinionRise  = 1.0
 	// askMost and storyMost are what one hit is worth at most: no story alone

@@ -8,6 +8,7 @@ package vosk
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/callwarden/callwarden/transcribe"
+	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
 // Config says where library and model are and how the engine treats a leg.
@@ -88,6 +90,7 @@ type Engine struct {
 	mu     sync.RWMutex // held for reading while model is in use
 	model  uintptr      // 0 once closed
 	opened int          // sessions; guarded by mu
+	lists  lists        // likewise
 
 	// The same model with a narrow search, for thrifty sessions; loaded when
 	// the first of them opens.
@@ -140,6 +143,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 		lib:   lib,
 		model: model,
 		trim:  trimmer{trim: lib.mallocTrim},
+		lists: lists{seed: maphash.MakeSeed()},
 		info: transcribe.Info{
 			Backend:  "vosk",
 			Model:    filepath.Base(cfg.Model),
@@ -179,34 +183,51 @@ func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.S
 	if !sameLanguage(opt.Language, e.info.Language) {
 		return nil, fmt.Errorf("%w: language %q, the model has %q", transcribe.ErrOption, opt.Language, e.info.Language)
 	}
-	var grammar string
-	var unheard []string
-	if len(opt.Phrases) > 0 {
-		if !e.info.Phrases {
-			return nil, fmt.Errorf("%w: phrases, the model has a fixed graph", transcribe.ErrOption)
-		}
-		var err error
-		if grammar, unheard, err = makeGrammar(opt.Phrases, e.Knows); err != nil {
-			return nil, err
-		}
-		if opt.Thrifty {
-			if e, err = e.thriftyEngine(); err != nil {
-				return nil, err
-			}
-		}
+	if len(opt.Phrases) == 0 {
+		return e.open(opt.Leg, &list{})
 	}
+	if !e.info.Phrases {
+		return nil, fmt.Errorf("%w: phrases, the model has a fixed graph", transcribe.ErrOption)
+	}
+	phrases, err := e.list(opt.Phrases)
+	if err != nil {
+		return nil, err
+	}
+	if !opt.Thrifty {
+		return e.open(opt.Leg, phrases)
+	}
+	thrifty, err := e.thriftyEngine()
+	if err != nil {
+		return nil, err
+	}
+	// The lists of a thrifty engine are its own: they keep its recognisers.
+	if phrases, err = thrifty.list(opt.Phrases); err != nil {
+		return nil, err
+	}
+	return thrifty.openBurst(opt, phrases)
+}
 
+// open makes a session with a recogniser of its own.
+func (e *Engine) open(leg audio.Leg, l *list) (transcribe.Session, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.model == 0 {
 		return nil, fmt.Errorf("vosk engine: %w", transcribe.ErrClosed)
 	}
-	rec, err := e.recognizer(grammar)
+	rec, err := e.recognizer(l.grammar)
 	if err != nil {
 		return nil, err
 	}
 	e.opened++
-	return newSession(e, rec, opt.Leg, grammar, unheard), nil
+	return newSession(e, rec, leg, l.grammar, l.unheard), nil
+}
+
+// openBurst makes a thrifty session.
+func (e *Engine) openBurst(opt transcribe.Options, l *list) (transcribe.Session, error) {
+	if err := e.join(l); err != nil {
+		return nil, err
+	}
+	return &burst{s: *newSession(e, 0, opt.Leg, l.grammar, l.unheard), list: l, unheard: l.unheard, live: opt.Live}, nil
 }
 
 // recognizer makes one; grammar is empty for the open vocabulary, which takes
@@ -235,8 +256,10 @@ func (e *Engine) renew(rec uintptr, grammar string, heard time.Duration) (uintpt
 	if err != nil {
 		return rec, err
 	}
-	e.lib.recognizerFree(rec)
-	e.trim.closed(heard)
+	if rec != 0 {
+		e.lib.recognizerFree(rec)
+		e.trim.closed(heard)
+	}
 	return fresh, nil
 }
 
@@ -254,6 +277,9 @@ func (e *Engine) Close() error {
 		}
 	}
 	if e.model != 0 {
+		for _, l := range e.lists.known {
+			e.drop(l)
+		}
 		e.lib.modelFree(e.model)
 		e.model = 0
 		e.trim.now()

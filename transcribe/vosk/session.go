@@ -220,9 +220,7 @@ func (s *session) endUtterance(segments []transcribe.Segment) ([]transcribe.Segm
 	return s.final(s.lib.result(s.rec), decodeDelay, segments)
 }
 
-// listRenew is RenewEvery for phrase lists, whose recognisers forget nothing of
-// a list that they have searched: a minute of speech grows a leg of a list of 7,000 phrases to 14 MB, half a minute to 12.
-// Opening one for the list of the tactic packs takes 40 ms.
+// listRenew is RenewEvery for phrase lists.
 const listRenew = time.Minute
 
 // old reports whether the recogniser is to be exchanged at the next chance.
