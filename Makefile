@@ -1,21 +1,23 @@
 # What is installed by whom: Go modules by go, the speech model and its library
-# by npm (see models/manifest.yaml). Nothing else is needed.
+# by npm (see models/manifest.yaml), the peers of make e2e by apt-get. Nothing
+# else is needed.
 
 GO      ?= go
 BIN     := bin/callwarden
 CORPUS  ?= ../shared/corpora
 FUZZTIME ?= 30s
 BUF     := $(GO) tool -modfile=tools.mod buf
+PEERS   := sip-tester baresip tshark iproute2
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fuzz bench eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
+.PHONY: help demo test e2e peers check lint fuzz bench bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
 
 help: ## this list
 	@echo "callwarden: make TARGET"
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: models ## hear six recorded calls, watch their events arrive over NATS
 	@testdata/demo.sh $(BIN)
@@ -25,6 +27,22 @@ test: models proto-check ## everything that CI runs
 	$(GO) build ./...
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 12m ./...
+	@$(MAKE) --no-print-directory e2e
+
+e2e: models peers ## calls by sipp and baresip give the findings of replay; tshark reads what we send
+	$(GO) test -tags e2e -count=1 -timeout 5m ./cmd/internal/e2e
+
+# Tools that are missing are installed, as root or by sudo; that they cannot be
+# is an error.
+peers:
+	@for tool in sipp baresip tshark ip; do \
+		command -v $$tool >/dev/null && continue; \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -qq && \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PEERS) >/dev/null || \
+			{ echo "make e2e: $$tool is missing; type: sudo apt-get install $(PEERS)" >&2; exit 3; }; \
+		break; \
+	done
 
 check: lint test ## test, and lint before it
 
@@ -40,6 +58,9 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 
 bench: models ## benchmarks, among them what surrounds the recogniser against libvosk itself
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-live: build ## a thousand calls over SIPREC: packets, processor time and memory of callwarden
+	$(BIN) bench live
 
 # CALLS=FILE adds a manifest of whole calls, LIMIT=0 hears all clips of each set.
 eval-band: models ## word error rates by line and filling of the telephone band, with a page

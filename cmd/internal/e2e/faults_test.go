@@ -47,6 +47,7 @@ listen: {mode: full}
 }
 
 func TestCallsGoOnWhateverTheNetworkDoes(t *testing.T) {
+	t.Parallel()
 	w := faultyNetwork(t)
 
 	t.Run("packets lost and out of order", func(t *testing.T) {
