@@ -31,7 +31,7 @@ func DefaultTrackConfig(leg audio.Leg) TrackConfig {
 		Formats: StaticFormats(),
 		Window:  200 * time.Millisecond, // ten packets of 20 ms out of order
 		Span:    60 * time.Millisecond,
-		MaxLead: time.Second,
+		MaxLead: 3 * time.Second, // a sender that was stopped, moved and set going again
 	}
 }
 
