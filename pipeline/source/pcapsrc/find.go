@@ -441,7 +441,7 @@ func (s *segment) partner(all []*segment) *segment {
 			continue
 		}
 		overlap := s.overlap(o)
-		if o.src == s.dst && o.dst == s.src && overlap > 0 {
+		if o.src == s.dst && o.dst == s.src && overlap >= 0 {
 			back = append(back, o)
 		} else if overlap > 0 && 2*overlap >= min(s.last-s.first, o.last-o.first) {
 			near = append(near, o)
