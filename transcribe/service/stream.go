@@ -216,7 +216,9 @@ func (st *stream) options() (opt transcribe.Options, err error) {
 	}
 	return transcribe.Options{
 		Call: c.Call, Tenant: c.Tenant, Leg: audio.Leg(c.Leg), RateHz: model, Language: c.Language,
-		Phrases: c.Phrases, Hints: c.Hints, Thrifty: c.Thrifty, Live: false,
+		Phrases: c.Phrases, Hints: c.Hints, Thrifty: c.Thrifty,
+		// One that could be away is waited for: the client has its own ring.
+		Live: c.Live && st.s.info.Native,
 	}, nil
 }
 
