@@ -8,7 +8,11 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
+	"go.uber.org/goleak"
+
+	"github.com/callwarden/callwarden/cmd/internal/caller"
 	"github.com/callwarden/callwarden/cmd/internal/eval"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/transcribe/route"
@@ -205,5 +209,32 @@ func TestPageShowsABackendsFile(t *testing.T) {
 	want.Rules = file.Routing.Rules
 	if !reflect.DeepEqual(file.Routing, want) {
 		t.Errorf("the file has %+v, the defaults are %+v", file.Routing, want)
+	}
+}
+
+func TestServeRoutesAndTellsTheMetricsOfIt(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	s := startServer(t, "", func(cfg *serveConfig) {
+		cfg.Transcriber.Mode, cfg.Transcriber.Backend = inProcess, routeBackend
+		cfg.Transcriber.Backends = namedBackends{"near": {"backend": "none"}, "far": {"backend": "none"}}
+		cfg.Transcriber.Routing.Rules = []route.Rule{{Leg: []string{"caller"}, Backend: "near"}, {Backend: "far", Fallback: "near", Shadow: "near"}}
+	})
+	if r, err := s.call(t.Context(), caller.RTP, 1, time.Second); err != nil || !r.Good() {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	until(t, "the end of the call", func() bool { return len(s.out.events(t, "call.ended")) == 1 })
+	_, text := s.get("/metrics")
+	for _, want := range []string{
+		`callwarden_route_sessions_total{backend="near"} 1`,
+		`callwarden_route_sessions_total{backend="far"} 1`,
+		`callwarden_route_away{backend="far"} 0`,
+		`callwarden_route_shadow_sessions_total{backend="far",shadow="near"} 1`,
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("metrics do not say %s", want)
+		}
+	}
+	if err := s.end(); err != nil {
+		t.Fatal(err)
 	}
 }

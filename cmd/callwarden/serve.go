@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/callwarden/callwarden/cmd/internal/metrics"
@@ -195,6 +196,11 @@ func (s *server) run(ctx context.Context) (err error) {
 		s.mu.Lock()
 		s.restarts = r.Restarts
 		s.mu.Unlock()
+	}
+	if own, ok := engine.(interface{ Collector() prometheus.Collector }); ok {
+		if err := s.metrics.Also(own.Collector()); err != nil {
+			return err
+		}
 	}
 	s.health.set("engine", nil)
 

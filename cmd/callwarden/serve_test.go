@@ -123,7 +123,9 @@ func startServer(t *testing.T, words string, change func(*serveConfig)) *served 
 	}
 	s := &served{t: t, out: &lines{}, errs: &lines{}, done: make(chan error, 1)}
 	s.server = newServer(&app{out: s.out, err: s.errs, dataDir: t.TempDir()}, cfg)
-	s.open = spoken(t, words)
+	if words != "" { // else with the recogniser of the configuration
+		s.open = spoken(t, words)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	go func() { s.done <- s.run(ctx) }()
