@@ -8,6 +8,8 @@ CORPUS  ?= ../shared/corpora
 FUZZTIME ?= 30s
 BUF     := $(GO) tool -modfile=tools.mod buf
 PEERS   := sip-tester baresip tshark iproute2
+# Protocols of other people's servers, each beside the backend that speaks it.
+FOREIGN := transcribe/voskserver/voskpb transcribe/riva/rivapb
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 export CGO_ENABLED ?= 0
@@ -97,11 +99,13 @@ proto: ## generate Go from proto/, if nothing breaks for those who use it, and t
 	$(BUF) breaking --against proto/released.binpb
 	$(BUF) generate
 	$(BUF) build --exclude-source-info -o proto/released.binpb
+	@for dir in $(FOREIGN); do $(BUF) generate $$dir --template buf.peers.yaml || exit 1; done
 
 proto-check: ## the generated Go is what proto/ says, and nothing in it breaks what was released
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	$(BUF) lint && $(BUF) breaking --against proto/released.binpb && \
 	$(BUF) generate -o "$$tmp" && $(BUF) build --exclude-source-info -o "$$tmp/proto/released.binpb" && \
+	for dir in $(FOREIGN); do $(BUF) generate $$dir --template buf.peers.yaml -o "$$tmp" && diff -r -x '*.proto' $$dir "$$tmp/$$dir" || exit 1; done && \
 	diff -r -x '*.proto' -x '*_test.go' proto "$$tmp/proto" || { echo "proto: generated code is not current; type: make proto" >&2; exit 1; }
 
 models: build ## install the speech model and its library

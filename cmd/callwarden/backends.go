@@ -37,6 +37,10 @@ var backends = [...]backend{
 	{"vosk", "libvosk in this process, with the model in the box or your own", openVosk},
 	{"supervised", "vosk in a process of its own, which is started again when it crashes", openSupervised},
 	{"remote", "callwarden transcriber serve, here or on other machines: --transcriber ADDR", openRemote},
+	{"voskserver", "a Vosk server, over WebSocket or gRPC: --transcriber ws://ADDR or grpc://ADDR", openVoskServer},
+	{"riva", "NVIDIA Riva: --transcriber ADDR", openRiva},
+	{"openai", "whisper.cpp, faster-whisper or a cloud by OpenAI's interface: --transcriber URL", openOpenAI},
+	{"sherpa", "sherpa-onnx in this process, with a streaming transducer: --model FOLDER", openSherpa},
 	{routeBackend, "several of them by the rules of --backends FILE: fallbacks and shadows", nil}, // opens others of this list, see engine
 	{"none", "hears nothing: for load tests and for trying out ways in", openNone},
 	{"script", "speaks a prepared transcript: the .txt beside each recording, or alone", openScript},
@@ -58,6 +62,8 @@ type hearFlags struct {
 	listen  string
 	scripts scripts
 	remote  remoteFlags
+	// settings is a YAML file with the keys of the chosen backend's Config.
+	settings string
 
 	backendsFile string
 	flags        *pflag.FlagSet // that add was called with

@@ -40,6 +40,7 @@ type transcriberServe struct {
 	hear    hearFlags
 	cfg     service.Config
 	metrics string
+	vosk    string
 	input   bool
 }
 
@@ -55,6 +56,7 @@ The first signal takes no more streams and lets those that are open go on for
 		Example: `  callwarden transcriber serve
   callwarden transcriber serve --listen unix:/run/callwarden/transcriber
   callwarden transcriber serve --listen :7070 --tls-cert c.pem --tls-key k.pem --client-ca ca.pem --token-file t
+  callwarden transcriber serve --vosk-listen :2700
   callwarden replay call.wav --backend remote --transcriber 127.0.0.1:7070`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return t.run(c.Context(), os.Stdin) },
@@ -69,6 +71,7 @@ The first signal takes no more streams and lets those that are open go on for
 	f.StringVar(&t.cfg.TLS.CA, "client-ca", "", "ask clients for certificates from these roots, PEM")
 	f.StringVar(&t.cfg.TokenFile, "token-file", "", "file with the token that requests must carry")
 	f.StringVar(&t.metrics, "metrics", "", "serve Prometheus figures at http://ADDR/metrics")
+	f.StringVar(&t.vosk, "vosk-listen", "", "also speak the Vosk server's WebSocket protocol at this host:port, to clients of that")
 	f.BoolVar(&t.input, "end-with-input", false, "end when standard input ends: for whoever starts this as a child")
 	_ = f.MarkHidden("end-with-input")
 	return cmd
@@ -116,6 +119,15 @@ func (t *transcriberServe) run(ctx context.Context, in io.Reader) (err error) {
 		return fmt.Errorf("--metrics %s: %w", t.metrics, err)
 	}
 	defer closeMetrics()
+	voskAt, stopVosk, err := serveVosk(t.vosk, engine, t.cfg, log)
+	if err != nil {
+		return fmt.Errorf("--vosk-listen %s: %w", t.vosk, err)
+	}
+	defer stopVosk()
+	defer context.AfterFunc(ctx, stopVosk)() // beside the streams of the other
+	if voskAt != nil {
+		fmt.Fprintf(t.err, "Vosk clients are served at %s\n", voskAddress(voskAt, t.cfg.TLS.Cert != ""))
+	}
 	if !t.input {
 		fmt.Fprintf(t.err, "transcriber listens at %s\n", addressOf(lis))
 	}
@@ -187,7 +199,7 @@ type remoteFlags struct {
 func (f *remoteFlags) add(c *cobra.Command) {
 	f.cfg = remotebackend.DefaultConfig()
 	flags := c.Flags()
-	flags.StringSliceVar(&f.cfg.Addresses, "transcriber", nil, "for --backend remote: where it is, host:port or unix:PATH; several by comma")
+	flags.StringSliceVar(&f.cfg.Addresses, "transcriber", nil, "where it is, for the backends that are elsewhere: remote host:port or unix:PATH, voskserver, riva, openai; several by comma")
 	flags.BoolVar(&f.cfg.Secure, "transcriber-tls", false, "reach it over TLS, with the system's roots")
 	flags.StringVar(&f.cfg.TLS.CA, "transcriber-ca", "", "reach it over TLS, with these roots, PEM")
 	flags.StringVar(&f.cfg.TLS.Cert, "transcriber-cert", "", "own certificate to show it, PEM")
@@ -235,7 +247,8 @@ func supervise(cfg supervisedbackend.Config, a *app, f *hearFlags, log *slog.Log
 // addLocal adds the flags of what hears in this process.
 func (f *hearFlags) addLocal(c *cobra.Command) {
 	c.Flags().StringVar(&f.backend, "backend", backends[0].name, "speech-to-text: "+strings.Join(backendNames(), ", "))
-	c.Flags().StringVar(&f.model, "model", models.DefaultModel, "Vosk model: a name of 'models list', or a folder")
-	c.Flags().StringVar(&f.library, "library", models.DefaultLibrary, "Vosk library: a name of 'models list', or a file")
+	c.Flags().StringVar(&f.model, "model", models.DefaultModel, "model: a name of 'models list' or a folder; for riva and openai, what the server calls it")
+	c.Flags().StringVar(&f.settings, "backend-settings", "", "YAML file with further settings of the backend: docs/recognisers.md has their keys")
+	c.Flags().StringVar(&f.library, "library", models.DefaultLibrary, "native library: a name of 'models list', or a file")
 	_ = c.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(backendNames(), cobra.ShellCompDirectiveNoFileComp))
 }

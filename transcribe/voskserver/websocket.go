@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -48,6 +49,10 @@ func (e *Engine) dialWebSocket(ctx context.Context, srv *server, phrases []strin
 		client.CloseIdleConnections()
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 			return nil, fmt.Errorf("it answered %s instead of opening a WebSocket", resp.Status)
+		}
+		var dialling *net.OpError
+		if errors.As(err, &dialling) && dialling.Op == "dial" {
+			err = dialling // what stands around it says less
 		}
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
