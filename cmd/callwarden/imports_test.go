@@ -27,6 +27,7 @@ var mayImport = map[string]string{
 	"detectors/tactics":         "detectors detectors/phrase",
 	"detectors/dialogue":        "detectors detectors/phrase detectors/screen detectors/spoken detectors/tactics transcribe transcribe/audio",
 	"detectors/screen":          "detectors detectors/phrase detectors/spoken transcribe transcribe/audio",
+	"detectors/identity":        "detectors transcribe/audio",
 	"detectors/talk":            "detectors detectors/phrase transcribe",
 	"detectors/risk":            "detectors transcribe/audio",
 	"transcribe/certs":          "",

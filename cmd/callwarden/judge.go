@@ -9,6 +9,7 @@ import (
 
 	"github.com/callwarden/callwarden/detectors"
 	"github.com/callwarden/callwarden/detectors/dialogue"
+	"github.com/callwarden/callwarden/detectors/identity"
 	"github.com/callwarden/callwarden/detectors/risk"
 	"github.com/callwarden/callwarden/detectors/tactics"
 	"github.com/callwarden/callwarden/detectors/talk"
@@ -52,7 +53,7 @@ func (f *judgeFlags) judgeBy(levels risk.Config, log *slog.Logger) (*tactics.Wat
 	if err != nil {
 		return nil, nil, err
 	}
-	return packs, func(*source.Call) (detectors.Detector, *risk.Meter) {
+	return packs, func(call *source.Call) (detectors.Detector, *risk.Meter) {
 		lib := packs.Library()
 		cfg := levels
 		cfg.Advise = func(tactic string, level risk.Level) risk.Advice {
@@ -62,14 +63,20 @@ func (f *judgeFlags) judgeBy(levels risk.Config, log *slog.Logger) (*tactics.Wat
 			}
 			return risk.Advice{ID: a.ID, Language: adviceLanguage, Text: a.Text}
 		}
-		return &listener{Detector: dialogue.New(lib.Set, dialogue.Config{}), talk: model.NewCall()}, risk.NewMeter(cfg)
+		return &listener{
+			Detector: dialogue.New(lib.Set, dialogue.Config{}),
+			talk:     model.NewCall(),
+			identity: identity.New(call.Attributes),
+		}, risk.NewMeter(cfg)
 	}, nil
 }
 
-// listener hears what is said in a call and what the call is like.
+// listener hears what is said in a call, what the call is like, and who claims
+// to be somebody else.
 type listener struct {
 	*dialogue.Detector
-	talk *talk.Call
+	talk     *talk.Call
+	identity *identity.Detector // nil where nobody says who is calling
 }
 
 var (
@@ -82,7 +89,13 @@ func (l *listener) Observe(seg transcribe.Segment) []detectors.Finding {
 	if seg.Heard == transcribe.Openly { // what a closed list hears of ordinary talk is mostly wrong
 		l.talk.Observe(seg)
 	}
-	return l.Detector.Observe(seg)
+	found := l.Detector.Observe(seg)
+	return append(found, l.identity.Claims(found)...)
+}
+
+func (l *listener) Finish(at time.Duration) []detectors.Finding {
+	found := l.Detector.Finish(at)
+	return append(found, l.identity.Claims(found)...)
 }
 
 func (l *listener) Opinion() detectors.Opinion { return l.talk.Opinion() }
