@@ -46,6 +46,7 @@ type session struct {
 	sent int // number of the item that is sent next
 	// reached is the end of the audio that was sent.
 	reached time.Duration
+	moves   bool // its peer is about to end
 	told    told
 	// While it is attached there is a stream. While it is away there is none,
 	// away says why, and recovered is closed when it is over: then there is a
@@ -241,6 +242,9 @@ func (s *session) push(ctx context.Context) (segments []transcribe.Segment, err 
 			}
 			continue
 		case count == 0:
+			if err := s.move(ctx, st); err != nil {
+				return segments, s.die(err)
+			}
 			return segments, nil
 		}
 		more, err := s.step(ctx, st, msg, count, false)
@@ -293,9 +297,38 @@ func (s *session) accept(st *stream, answer *callwardenv1.TranscribeResponse, pa
 		s.ring.settle(settled, s.sent)
 	}
 	if answer.Draining {
-		st.peer.leave(pollEvery, errors.New("it is about to end"))
+		st.peer.leave(2*pollEvery, errors.New("it is about to end"))
+		s.moves = true
 	}
 	return segments, nil
+}
+
+// move goes from a peer that is about to end to another, between two
+// utterances, so that nobody notices. Where that cannot be it stays.
+func (s *session) move(ctx context.Context, st *stream) error {
+	s.mu.Lock()
+	now := s.moves && s.told.shown == nil
+	s.moves = false // the next answer says so again
+	s.mu.Unlock()
+	if !now {
+		return nil
+	}
+	p, err := s.e.pick(st.peer)
+	if err != nil || p == st.peer {
+		return nil
+	}
+	next, err := openStream(ctx, p, s.cfg, s.e.cfg.Answer)
+	if err != nil {
+		_ = s.blame(p, err)
+		return ctx.Err()
+	}
+	st.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attach(next)
+	s.sent = s.ring.first // what is not settled is sent with the next audio
+	s.told.orphaned()
+	return nil
 }
 
 // strike notes which item was under way when a stream broke; mu is held.
