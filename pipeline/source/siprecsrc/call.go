@@ -117,6 +117,14 @@ func (c *call) byPeer() {
 	c.finish(nil)
 }
 
+// cancelled is finish by a CANCEL that came just as the call was answered.
+func (c *call) cancelled() {
+	c.mu.Lock()
+	c.gone = true
+	c.mu.Unlock()
+	c.finish(errCancelled)
+}
+
 // run gives the call to the handler and sees it to its end.
 func (c *call) run(heard *source.Call) {
 	defer c.s.running.Done()

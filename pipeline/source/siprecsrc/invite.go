@@ -250,7 +250,16 @@ func (c *call) send(req *sip.Request, tx sip.ServerTransaction, ok *refusal, bod
 		c.mu.Unlock()
 	}()
 	for wait := c.s.t1; ; wait = min(2*wait, c.s.t2) {
-		if err := tx.Respond(res); err != nil {
+		err := tx.Respond(res)
+		if errors.Is(tx.Err(), sip.ErrTransactionCanceled) {
+			// The stack has answered 487 a moment before: there is no dialog,
+			// or it is as it was.
+			if req == c.invite {
+				c.cancelled()
+			}
+			return
+		}
+		if err != nil {
 			c.finish(errNoAck) // its connection is gone
 			return
 		}
