@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/callwarden/callwarden/detectors/talk"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/transcribe"
+	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
 // screenList is what the packs compile to, as the listening plan wants it.
@@ -43,8 +46,31 @@ func newScreens(engine transcribe.Engine, packs func() *tactics.Library, log *sl
 	if s.talk, err = talk.Load(); err != nil {
 		return nil, err
 	}
-	s.list, err = closedlist.Compile(s.lib.Set, s.knows)
-	return s, err
+	if s.list, err = closedlist.Compile(s.lib.Set, s.knows); err != nil {
+		return nil, err
+	}
+	if engine.Info().Phrases {
+		if err := warm(engine, s.list.Phrases()); err != nil {
+			log.Warn("the first call will be screened late", "err", err)
+		}
+	}
+	return s, nil
+}
+
+// warm has a moment of silence screened, so that the first call need not wait
+// for what the recogniser loads with the first list: a second of loading.
+func warm(engine transcribe.Engine, phrases []string) (err error) {
+	ctx, rateHz := context.Background(), engine.Info().RateHz
+	s, err := engine.Open(ctx, transcribe.Options{RateHz: rateHz, Phrases: phrases, Thrifty: true, Live: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if _, err = s.Write(ctx, audio.Frame{Rate: rateHz, PCM: make([]int16, rateHz/2)}); err != nil {
+		return err
+	}
+	_, err = s.Finish(ctx)
+	return err
 }
 
 // current is the list of the newest packs that make one.
