@@ -57,7 +57,7 @@ type Config struct {
 // answer an ask; keypad digits have utterances below zero.
 type Detector struct {
 	cfg     Config
-	matcher *phrase.Matcher
+	set     *phrase.Set
 	legs    [3]leg
 	speaker audio.Leg     // of the last final segment
 	turn    int           // number of its turn
@@ -151,7 +151,7 @@ type placed struct {
 
 // New returns the detector of a call that looks for the patterns of set.
 func New(set *phrase.Set, cfg Config) *Detector {
-	d := &Detector{cfg: cfg, matcher: set.NewMatcher(), ended: map[id]bool{}, turn: -1}
+	d := &Detector{cfg: cfg, set: set, ended: map[id]bool{}, turn: -1}
 	for i := range d.legs {
 		d.legs[i].current, d.legs[i].done = -1, -1
 	}
@@ -190,7 +190,7 @@ func (d *Detector) Observe(seg transcribe.Segment) []detectors.Finding {
 		}
 	}
 	d.read(seg, l)
-	d.matches = d.matcher.MatchFrom(d.window.tokens, d.window.from, d.window.question, d.matches[:0])
+	d.matches = d.set.MatchFrom(d.window.tokens, d.window.from, d.window.question, d.matches[:0])
 	d.runs = spoken.Runs(d.fresh(), d.runs[:0])
 	if seg.Final {
 		d.final(seg, l)

@@ -56,7 +56,7 @@ func (d *Detector) screen(seg transcribe.Segment) {
 		return
 	}
 	if s.finder == nil {
-		s.finder = screen.NewFinder(d.matcher.Set())
+		s.finder = screen.NewFinder(d.set)
 	}
 	s.hits = s.finder.Hits(seg, s.hits[:0])
 	for i := range s.hits {

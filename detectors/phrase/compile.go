@@ -26,7 +26,13 @@ type Set struct {
 	// atomWords are the words that a text could hold for an atom: one, or for
 	// a prefix those of the set's vocabulary that begin so.
 	atomWords [][]string
+
+	// idle is scratch of searches that are over. Searches take and put back;
+	// they make their own where there is none, and drop it where it is full.
+	idle chan *Matcher
 }
+
+const mostIdle = 16 // searches at once whose scratch is kept: one a core of a large machine
 
 // rule is a pattern ready to be matched.
 type rule struct {
@@ -87,7 +93,7 @@ func Compile(packs []*Pack, shared *Shared, conf []*Confusions) (*Set, error) {
 	if shared == nil {
 		shared = &Shared{}
 	}
-	c := &compiler{set: &Set{packs: slices.Clone(packs), shared: shared}, conf: conf, shared: &scope{}, seen: map[string]*Pack{}}
+	c := &compiler{set: &Set{packs: slices.Clone(packs), shared: shared, idle: make(chan *Matcher, mostIdle)}, conf: conf, shared: &scope{}, seen: map[string]*Pack{}}
 	c.set.atoms = atoms{words: map[string]int32{}, count: numberAtom + 1}
 	c.shared = c.newScope(shared.Language, shared.classes, nil)
 	c.sharedGuards = map[string]*guard{}

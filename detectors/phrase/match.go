@@ -61,7 +61,7 @@ type memo struct {
 	live  uint64 // which of its first 64 phrases have all their words there
 }
 
-// NewMatcher returns the scratch of one call.
+// NewMatcher returns scratch for one search at a time.
 func (s *Set) NewMatcher() *Matcher {
 	return &Matcher{
 		set: s, occ: make([]uint64, s.atoms.count), said: make([]uint32, s.atoms.count),
@@ -70,8 +70,25 @@ func (s *Set) NewMatcher() *Matcher {
 	}
 }
 
-// Set returns the set that the matcher was made from.
-func (m *Matcher) Set() *Set { return m.set }
+// MatchFrom is [Matcher.MatchFrom] with the scratch that an earlier search has
+// left. A call searches a few times a second, and the scratch for the packs in
+// the box takes 180 KB: calls that are many share it. It may be called from any
+// goroutine.
+func (s *Set) MatchFrom(tokens []string, from int, question bool, dst []Match) []Match {
+	var m *Matcher
+	select {
+	case m = <-s.idle:
+	default:
+		m = s.NewMatcher()
+	}
+	dst = m.MatchFrom(tokens, from, question, dst)
+	m.tokens = nil // whoever has them may change them
+	select {
+	case s.idle <- m:
+	default:
+	}
+	return dst
+}
 
 // Match appends to dst the matches in tokens, which [Tokenize] made: pattern by
 // pattern in the order of the packs, leftmost first, shortest from there, and

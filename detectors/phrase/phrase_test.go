@@ -89,22 +89,21 @@ func TestElementsMatchWhatTheyName(t *testing.T) {
 	}
 }
 
-// A set is shared: calls match side by side, each with its matcher, and a call
-// keeps its set when a reload has made another.
-func TestMatchersShareASet(t *testing.T) {
+// A set is shared: calls match side by side, with texts of their own, and find
+// what each of them would find alone.
+func TestCallsShareASet(t *testing.T) {
 	set := one(t, "read ~3 code")
 	var calls sync.WaitGroup
-	for range 8 {
+	for call := range 8 {
 		calls.Go(func() {
-			m := set.NewMatcher()
-			tokens, _ := Tokenize("please read me the code", nil)
+			tokens := slices.Concat(slices.Repeat([]string{"x"}, call), []string{"read", "me", "the", "code"})
 			for range 200 {
-				if got := m.Match(tokens, false, nil); len(got) != 1 || got[0].First != 1 || got[0].Last != 4 {
-					t.Errorf("got %v", got)
+				if got := set.MatchFrom(tokens, 0, false, nil); len(got) != 1 || got[0].First != call || got[0].Last != call+3 {
+					t.Errorf("call %d: got %v", call, got)
 				}
-			}
-			if m.Set() != set {
-				t.Error("the matcher lost its set")
+				if got := set.MatchFrom(tokens[:call+2], 0, false, nil); len(got) != 0 {
+					t.Errorf("call %d: half the phrase gives %v", call, got)
+				}
 			}
 		})
 	}

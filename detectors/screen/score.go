@@ -42,7 +42,7 @@ type Hit struct {
 
 // Finder finds hits. It belongs to one goroutine.
 type Finder struct {
-	matcher *phrase.Matcher
+	set     *phrase.Set
 	tokens  []string
 	words   []int // of each token
 	matches []phrase.Match
@@ -52,7 +52,7 @@ type Finder struct {
 func (l *List) NewFinder() *Finder { return NewFinder(l.set) }
 
 // NewFinder returns a finder of the patterns of set.
-func NewFinder(set *phrase.Set) *Finder { return &Finder{matcher: set.NewMatcher()} }
+func NewFinder(set *phrase.Set) *Finder { return &Finder{set: set} }
 
 // unlisted stands for speech that is in no phrase of the list.
 const unlisted = "…"
@@ -71,7 +71,7 @@ func (f *Finder) Hits(seg transcribe.Segment, dst []Hit) []Hit {
 			f.words = append(f.words, i)
 		}
 	}
-	f.matches = f.matcher.Match(f.tokens, false, f.matches[:0])
+	f.matches = f.set.MatchFrom(f.tokens, 0, false, f.matches[:0])
 	from := len(dst)
 	for _, m := range f.matches {
 		if m.Muted != "" || m.Pattern.Points == 0 || m.Pattern.Stage == detectors.Protective {
