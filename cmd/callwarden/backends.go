@@ -93,6 +93,9 @@ func (f *hearFlags) listening(a *app, engine transcribe.Engine, packs func() *ta
 		return cfg, func() error { return nil }
 	}
 	cfg.Screens = lists.current
+	if !engine.Info().Phrases { // it will listen fully, and say so
+		return cfg, func() error { return nil }
+	}
 	cfg.Voice, closeListening = a.openVoices(log)
 	return cfg, closeListening
 }

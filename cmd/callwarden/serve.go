@@ -240,7 +240,7 @@ func (s *server) startListening(engine transcribe.Engine, packs func() *tactics.
 	listening, closeListening := f.listening(s.app, engine, packs, s.log)
 	listening.Language = s.cfg.Listen.Language
 	if s.cfg.Listen.Mode == listen.Full {
-		listening.Mode = listen.Full
+		listening.Mode = listen.Full // but for those calls
 	}
 	listener, err := listen.New(engine, listening, s.log)
 	if err != nil {

@@ -47,7 +47,8 @@ type logConfig struct {
 }
 
 type httpConfig struct {
-	Listen string `yaml:"listen"`
+	Listen   string `yaml:"listen"`
+	Profiles bool   `yaml:"profiles"`
 }
 
 // optional is a section that can be switched off whole.
