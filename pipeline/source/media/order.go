@@ -47,8 +47,9 @@ type heldPacket struct {
 
 func (h *heldPacket) keep(p packet, at time.Duration) {
 	own := h.payload[:0]
+	own = append(own, p.payload...)
 	h.packet, h.at, h.full = p, at, true
-	h.payload = append(own, p.payload...)
+	h.payload = own
 }
 
 // place hears a packet, or keeps it until its turn.
