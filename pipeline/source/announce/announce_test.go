@@ -87,7 +87,7 @@ func TestDoorOpensToTokenOrThisMachine(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := door.Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-		r := httptest.NewRequest("GET", "/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = c.from
 		r.Header.Set("Authorization", c.auth)
 		w := httptest.NewRecorder()
@@ -140,7 +140,7 @@ func TestDecodeRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		{"empty", isJSON, ``, 400, "body: "},
 		{"huge", isJSON, `{"from":"` + strings.Repeat("1", 100_000) + `"}`, 413, "65536"},
 	} {
-		r := httptest.NewRequest("PUT", "/", strings.NewReader(c.body))
+		r := httptest.NewRequest(http.MethodPut, "/", strings.NewReader(c.body))
 		r.Header.Set("Content-Type", c.kind)
 		w := httptest.NewRecorder()
 		var call Call

@@ -26,6 +26,9 @@ type RequestLeg struct {
 	Leg     announce.Leg `json:"leg"`
 	Formats []string     `json:"formats,omitempty"` // as of [StaticLeg]
 	Remote  string       `json:"remote,omitempty"`  // as of [StaticLeg]
+	// SRTP is how the stream is encrypted, in the words of a=crypto (RFC 4568):
+	// "1 AES_CM_128_HMAC_SHA1_80 inline:…". Empty where it is not.
+	SRTP string `json:"srtp,omitempty"`
 }
 
 // Answer says where a call is heard.
@@ -162,6 +165,13 @@ func (req *Request) streams() ([]media.StreamConfig, error) {
 		}
 		if cfg.Remote, err = remote(l.Remote); err != nil {
 			return nil, fmt.Errorf("legs[%d].remote: %w", i, err)
+		}
+		if l.SRTP != "" {
+			crypto, err := media.ParseCrypto(l.SRTP)
+			if err != nil {
+				return nil, fmt.Errorf("legs[%d].srtp: %w", i, err)
+			}
+			cfg.Receive = &crypto
 		}
 		all = append(all, cfg)
 	}

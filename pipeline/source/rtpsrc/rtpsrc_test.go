@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/callwarden/callwarden/pipeline/source"
+	"github.com/callwarden/callwarden/pipeline/source/media"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
@@ -142,6 +143,12 @@ func ask(t *testing.T, api *httptest.Server, method, path, body string, into any
 // send sends n packets of 20 ms of PCMU.
 func send(t *testing.T, to string, n int) {
 	t.Helper()
+	sendAs(t, to, n, func(b []byte) []byte { return b })
+}
+
+// sendAs sends n packets of 20 ms of PCMU, each as wrap makes it.
+func sendAs(t *testing.T, to string, n int, wrap func([]byte) []byte) {
+	t.Helper()
 	conn, err := net.Dial("udp", to)
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +160,7 @@ func send(t *testing.T, to string, n int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := conn.Write(b); err != nil {
+		if _, err := conn.Write(wrap(b)); err != nil {
 			t.Fatal(err)
 		}
 		p.SequenceNumber++
@@ -209,6 +216,33 @@ func TestAnnouncedCallIsHeardOnItsPorts(t *testing.T) {
 	}
 }
 
+func TestEncryptedCallIsHeardWithTheKeyThatIsAnnounced(t *testing.T) {
+	crypto, err := media.NewCrypto(1, "AES_CM_128_HMAC_SHA1_80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, err := crypto.NewContext()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newListener()
+	_, api, _ := open(t, testConfig(), l.handle)
+	var a Answer
+	ask(t, api, "POST", "/v1/rtp/calls", `{"call":"c","legs":[{"srtp":"`+crypto.Line()+`"}]}`, &a)
+	sendAs(t, a.Legs[0].Address, 5, func(b []byte) []byte {
+		out, err := ctx.EncryptRTP(nil, b, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	})
+	hearing(t, api, "c", 5)
+	ask(t, api, "DELETE", "/v1/rtp/calls/c", "", nil)
+	if h := <-l.over; h.samples[audio.Unknown] != 800 {
+		t.Errorf("heard %v", h.samples)
+	}
+}
+
 func TestAnnouncedCallWithoutMediaEnds(t *testing.T) {
 	l := newListener()
 	_, api, _ := open(t, testConfig(), l.handle)
@@ -254,6 +288,7 @@ func TestRequestsAreRefusedByFieldAndRule(t *testing.T) {
 		{`{"legs":[{"formats":["200 opus/48000/2"]}]}`, 400, "from 0 to 127"},
 		{`{"legs":[{"formats":["96 opus/48000/2","96 PCMU/8000"]}]}`, 400, "twice"},
 		{`{"legs":[{"remote":"pbx.example"}]}`, 400, "legs[0].remote: "},
+		{`{"legs":[{"srtp":"1 NULL inline:x"}]}`, 400, "legs[0].srtp: suite"},
 		{`{"call":"a b","legs":[{}]}`, 400, "call: "},
 		{`{"call":"there","legs":[{}]}`, 409, "heard already"},
 		{`{"call":"other","legs":[{}]}`, 503, "1 calls are announced"},
