@@ -362,7 +362,7 @@ func (r *Recording) Sides(labels []string, hints Hints) Sides {
 		senders[i] = r.sendersOf(label)
 	}
 	r.placeRest(senders)
-	roles := r.roles(senders, hints)
+	roles := r.roles(hints)
 
 	s := Sides{Legs: make([]audio.Leg, len(labels))}
 	for i, from := range senders {
@@ -445,7 +445,7 @@ func (r *Recording) placeRest(senders [][]int) {
 
 // roles says of each participant whether caller or callee: by an extension, by
 // the numbers of the recording session, by the order in which they come.
-func (r *Recording) roles(senders [][]int, hints Hints) []audio.Leg {
+func (r *Recording) roles(hints Hints) []audio.Leg {
 	roles := make([]audio.Leg, len(r.Participants))
 	for i, p := range r.Participants {
 		number := Number(p.AOR)

@@ -74,7 +74,7 @@ func TestCallChangesWithItsOffers(t *testing.T) {
 				}
 				return
 			}
-			if res.StatusCode != 200 {
+			if res.StatusCode != sip.StatusOK {
 				t.Fatalf("answered %s %v", res.StartLine(), headers(res, "Warning"))
 			}
 			if c.want == nil {
@@ -96,7 +96,7 @@ func TestCallChangesWithItsOffers(t *testing.T) {
 	before := h.count(audio.Callee)
 	talk(t, last.Media[1].Port).packets(10)
 	until(t, "the new line is heard", func() bool { return h.count(audio.Callee) >= before+10*packet })
-	if res := d.bye(); res.StatusCode != 200 {
+	if res := d.bye(); res.StatusCode != sip.StatusOK {
 		t.Errorf("BYE: %s", res.StartLine())
 	}
 	wait(t, "the call's end", h.over)
@@ -125,16 +125,16 @@ func TestChangesComeInOrder(t *testing.T) {
 	p := r.peer(0)
 	d := &dialed{peer: p, invite: p.siprecInvite(), seq: 1}
 	d.ok = p.do(d.invite)
-	if res := d.reinvite(typeSDP, offer(2, "1 sendonly", "2 sendonly")); res.StatusCode != 200 {
+	if res := d.reinvite(typeSDP, offer(2, "1 sendonly", "2 sendonly")); res.StatusCode != sip.StatusOK {
 		t.Errorf("before the ACK of the one before: %s", res.StartLine())
 	}
 	seq := d.seq
 	d.seq += 5
-	if res := d.do(d.within(sip.UPDATE, "", "")); res.StatusCode != 200 {
+	if res := d.do(d.within(sip.UPDATE, "", "")); res.StatusCode != sip.StatusOK {
 		t.Errorf("UPDATE: %s", res.StartLine())
 	}
 	d.seq = seq
-	if res := d.do(d.within(sip.UPDATE, "", "")); res.StatusCode != 500 {
+	if res := d.do(d.within(sip.UPDATE, "", "")); res.StatusCode != sip.StatusInternalServerError {
 		t.Errorf("out of order: %s", res.StartLine())
 	}
 }
@@ -211,7 +211,7 @@ func TestCallThatIsExemptIsTakenAndNotHeard(t *testing.T) {
 	if s := r.Stats(); s.Calls != 0 || s.Begun != 0 {
 		t.Errorf("stats %+v", s)
 	}
-	if res := d.bye(); res.StatusCode != 200 {
+	if res := d.bye(); res.StatusCode != sip.StatusOK {
 		t.Errorf("BYE: %s", res.StartLine())
 	}
 	d = p.dial(p.siprecInvite())

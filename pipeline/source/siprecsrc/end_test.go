@@ -79,7 +79,7 @@ func TestHeldCallIsNotEndedForWantOfMedia(t *testing.T) {
 		t.Errorf("the held call ended with %v", first.err)
 	default:
 	}
-	if res := held.bye(); res.StatusCode != 200 {
+	if res := held.bye(); res.StatusCode != sip.StatusOK {
 		t.Errorf("BYE: %s", res.StartLine())
 	}
 }
@@ -131,14 +131,14 @@ func TestPeerRefreshesTheCall(t *testing.T) {
 		t.Errorf("agreed on %v, Require %v", got, tokens(d.ok, "Require"))
 	}
 	res := d.do(d.within(sip.UPDATE, "", "", "Supported: timer", "Session-Expires: 600;refresher=uac"))
-	if got := headers(res, "Session-Expires"); res.StatusCode != 200 || !slices.Equal(got, []string{"600;refresher=uac"}) {
+	if got := headers(res, "Session-Expires"); res.StatusCode != sip.StatusOK || !slices.Equal(got, []string{"600;refresher=uac"}) {
 		t.Errorf("%s %v", res.StartLine(), got)
 	}
-	if res := d.do(d.within(sip.UPDATE, "", "", "Supported: timer", "Session-Expires: 30")); res.StatusCode != 422 {
+	if res := d.do(d.within(sip.UPDATE, "", "", "Supported: timer", "Session-Expires: 30")); !strings.HasPrefix(res.StartLine(), "SIP/2.0 422 ") {
 		t.Errorf("too short: %s", res.StartLine())
 	}
 	res = d.do(d.within(sip.UPDATE, "", ""))
-	if got := headers(res, "Session-Expires"); res.StatusCode != 200 || len(got) != 0 {
+	if got := headers(res, "Session-Expires"); res.StatusCode != sip.StatusOK || len(got) != 0 {
 		t.Errorf("without: %s %v", res.StartLine(), got)
 	}
 }
@@ -164,13 +164,13 @@ func TestDrainLetsCallsEnd(t *testing.T) {
 	answer := parseAnswer(t, d.ok)
 	h := r.next()
 	r.stop()
-	until(t, "new calls are refused", func() bool { return p.do(p.siprecInvite()).StatusCode == 503 })
-	if res := p.do(p.request(sip.OPTIONS, "", "")); res.StatusCode != 503 || len(headers(res, "Retry-After")) != 1 {
+	until(t, "new calls are refused", func() bool { return p.do(p.siprecInvite()).StatusCode == sip.StatusServiceUnavailable })
+	if res := p.do(p.request(sip.OPTIONS, "", "")); res.StatusCode != sip.StatusServiceUnavailable || len(headers(res, "Retry-After")) != 1 {
 		t.Errorf("OPTIONS: %s", res.StartLine())
 	}
 	talk(t, answer.Media[0].Port).packets(5)
 	until(t, "the call is heard on", func() bool { return h.count(audio.Caller) >= 5*packet })
-	if res := d.reinvite(typeSDP, offer(2, "1 inactive", "2 inactive")); res.StatusCode != 200 {
+	if res := d.reinvite(typeSDP, offer(2, "1 inactive", "2 inactive")); res.StatusCode != sip.StatusOK {
 		t.Errorf("a change: %s", res.StartLine())
 	}
 	close(release)

@@ -153,7 +153,10 @@ func retryAfter(d time.Duration) sip.Header {
 // datagrams is a UDP socket behind the guard.
 type datagrams struct {
 	net.PacketConn
-	guard   *guard
+	guard  *guard
+	closed atomic.Bool // the socket is
+
+	// Of the one goroutine that reads.
 	last    netip.AddrPort
 	senders int
 }
@@ -170,6 +173,7 @@ func (d *datagrams) ReadFrom(p []byte) (int, net.Addr, error) {
 		n, addr, err := d.PacketConn.ReadFrom(p)
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
+				d.closed.Store(true)
 				return n, addr, err
 			}
 			continue // an ICMP error of somebody is not the end of all

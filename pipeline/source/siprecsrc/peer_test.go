@@ -219,6 +219,7 @@ func newPeer(t testing.TB, at net.Addr) *peer {
 	server.OnUpdate(on)
 	server.OnInvite(on)
 	server.OnAck(on)
+	t.Cleanup(func() { _ = ua.Close() })
 	p.addr = netip.MustParseAddrPort("127.0.0.1:5060")
 	if p.network == "udp" {
 		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -231,7 +232,6 @@ func newPeer(t testing.TB, at net.Addr) *peer {
 		t.Cleanup(func() { _ = conn.Close(); reading.Wait() })
 		until(t, "the peer reads", func() bool { return ua.TransportLayer().Pool("udp").Size() > 0 })
 	}
-	t.Cleanup(func() { _ = ua.Close() })
 	return p
 }
 

@@ -258,7 +258,7 @@ func TestStrangersAndFloodsAreKeptOut(t *testing.T) {
 	for range 30 {
 		res := p.do(p.siprecInvite())
 		codes[res.StatusCode]++
-		if res.StatusCode == 503 && len(headers(res, "Retry-After")) != 1 {
+		if res.StatusCode == sip.StatusServiceUnavailable && len(headers(res, "Retry-After")) != 1 {
 			t.Error("no Retry-After")
 		}
 	}

@@ -221,7 +221,13 @@ func (l listener) String() string  { return l.addr.String() }
 // Close gives the addresses back. A source that serves is closed by the end of
 // Serve.
 func (s *Source) Close() error {
-	err := s.ua.Close()
+	return errors.Join(s.unbind(), s.ua.Close())
+}
+
+// unbind closes the addresses. The stack is closed after them: what it is
+// given once it is, it opens a socket of its own for.
+func (s *Source) unbind() error {
+	var err error
 	for _, l := range s.listeners {
 		var e error
 		if l.udp != nil {
@@ -262,9 +268,9 @@ func (s *Source) Serve(ctx context.Context, handle source.Handler) error {
 	s.mu.Unlock()
 	s.letGo()
 	s.running.Wait()
-	err = errors.Join(err, s.Close())
+	err = errors.Join(err, s.unbind())
 	reading.Wait()
-	return err
+	return errors.Join(err, s.ua.Close())
 }
 
 var errListener = errors.New("the SIP listener failed")
@@ -284,8 +290,7 @@ func (s *Source) listen(l listener) error {
 		if err := s.server.ServeUDP(l.udp); err != nil {
 			return err
 		}
-		// The stack says nothing of why it ended: ask the socket.
-		if err := l.udp.SetReadDeadline(time.Time{}); err != nil {
+		if l.udp.closed.Load() { // the stack says nothing of why it ended
 			return nil
 		}
 	}

@@ -121,7 +121,7 @@ func (c *call) refreshNow() {
 	})
 	res, err := c.request(ctx, method, body, sip.NewHeader("Session-Expires",
 		fmt.Sprintf("%d;refresher=uac", int(now.interval/time.Second))))
-	if err == nil && (res.StatusCode == 481 || res.StatusCode == 408) {
+	if err == nil && (res.StatusCode == sip.StatusCallTransactionDoesNotExists || res.StatusCode == sip.StatusRequestTimeout) {
 		c.finish(errExpired)
 		return
 	}
