@@ -54,6 +54,11 @@ func (c Config) name() string {
 // New connects to the addresses and returns as soon as one answers. If none
 // does for Config.Connect the error says what each of them said.
 func New(cfg Config, log *slog.Logger) (*Engine, error) {
+	return Connect(context.Background(), cfg, log)
+}
+
+// Connect is New for those who may stop waiting: ctx bounds the call.
+func Connect(ctx context.Context, cfg Config, log *slog.Logger) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -73,7 +78,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	for _, p := range e.peers {
 		e.watching.Go(func() { p.watch(watch) }) // ends with Close, which waits for it
 	}
-	ctx, cancel := context.WithTimeout(watch, cfg.Connect)
+	ctx, cancel := context.WithTimeout(ctx, cfg.Connect)
 	defer cancel()
 	if err := e.await(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("no transcriber answers: %w", err), e.Close())

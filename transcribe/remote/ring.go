@@ -54,14 +54,15 @@ func (r *ring) drop(n int) {
 }
 
 // take is what is to be sent from item n on, and how many items it is: a
-// pause, or audio that belongs together, of single items or up to a second.
-func (r *ring) take(n int, single bool) (msg item, count int) {
+// pause, or audio that belongs together, up to a second of it and not beyond
+// item until.
+func (r *ring) take(n, until int) (msg item, count int) {
 	n = max(n, r.first)
 	if n >= r.next() {
 		return item{}, 0
 	}
 	msg, count = r.items[n-r.first], 1
-	if msg.pause || single {
+	if msg.pause {
 		return msg, 1
 	}
 	most := 2 * r.rateHz
@@ -69,7 +70,7 @@ func (r *ring) take(n int, single bool) (msg item, count int) {
 	whole := msg.data
 	for _, it := range r.items[n-r.first+1:] {
 		apart := it.start - end
-		if it.pause || apart > r.sample() || len(whole)+len(it.data) > most {
+		if it.pause || n+count >= until || apart > r.sample() || len(whole)+len(it.data) > most {
 			break
 		}
 		if count == 1 {

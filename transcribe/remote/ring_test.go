@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"math"
 	"testing"
 	"time"
 
@@ -27,12 +28,12 @@ func TestRingJoinsWhatBelongsTogether(t *testing.T) {
 	}{
 		0: {10, 1000 * ms}, 10: {5, 1500 * ms}, 15: {1, 1500 * ms}, 16: {1, 1550 * ms}, 17: {1, 1750 * ms}, 18: {0, 0},
 	} {
-		msg, count := r.take(n, false)
+		msg, count := r.take(n, math.MaxInt)
 		if count != want.count || r.end(msg) != want.end || msg.pause != (n == 15) {
 			t.Errorf("from %d: %d items until %v, want %+v", n, count, r.end(msg), want)
 		}
 	}
-	if _, count := r.take(3, true); count != 1 {
+	if _, count := r.take(3, 4); count != 1 {
 		t.Errorf("%d items where one was asked for", count)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -61,6 +62,7 @@ type session struct {
 	// The item that was under way when streams broke, in a row: audio that
 	// breaks the recogniser must not break it for ever.
 	strikeAt, strikes int
+	gone              int // the item after the one that was left out last; -1 for none
 }
 
 // pausing is a session whose recogniser knows pauses.
@@ -92,7 +94,7 @@ func newSession(e *Engine, opt transcribe.Options, rateHz int) (*session, error)
 			Phrases: valid(opt.Phrases), Hints: valid(opt.Hints), Thrifty: opt.Thrifty,
 			PartialResults: true, Words: true, Live: opt.Live,
 		},
-		strikeAt: -1,
+		strikeAt: -1, gone: -1,
 	}, nil
 }
 
@@ -228,7 +230,7 @@ func (s *session) push(ctx context.Context) (segments []transcribe.Segment, err 
 		var msg item
 		count := 0
 		if st != nil {
-			msg, count = s.ring.take(s.sent, s.strikes > 0 && s.sent >= s.strikeAt)
+			msg, count = s.ring.take(s.sent, s.until())
 		}
 		s.mu.Unlock()
 		switch {
@@ -331,18 +333,53 @@ func (s *session) move(ctx context.Context, st *stream) error {
 	return nil
 }
 
-// strike notes which item was under way when a stream broke; mu is held.
-func (s *session) strike(count int) {
+// until is the item before which a message must end, so that it is known of
+// which item a stream breaks; mu is held.
+func (s *session) until() int {
 	at := max(s.sent, s.ring.first)
-	if at != s.strikeAt {
-		s.strikeAt, s.strikes = at, 1
+	switch {
+	case s.strikes == 0:
+		return math.MaxInt
+	case at < s.strikeAt:
+		return s.strikeAt
+	}
+	return at + 1
+}
+
+// suspect waits before an item is sent that was under way when streams broke,
+// each session for another time: then the one whose audio it is breaks them
+// again, and the others have gone past theirs.
+func (s *session) suspect(ctx context.Context) {
+	s.mu.Lock()
+	wait := s.strikes >= 2 && max(s.sent, s.ring.first) == s.strikeAt
+	s.mu.Unlock()
+	if !wait {
 		return
 	}
-	if s.strikes++; s.strikes > 2 && count == 1 {
-		gone := s.ring.cut(at)
-		s.strikes = 0
-		s.e.log.Error("audio that breaks recognisers is left out", "backend", s.name, "call", s.opt.Call, "leg", s.opt.Leg.String(), "dur", gone)
+	timer := time.NewTimer(rand.N(time.Second))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
+}
+
+// strike notes which item was under way when a stream broke; mu is held. What
+// has broken three is left out, and what follows it as soon as it breaks one:
+// a word is longer than an item.
+func (s *session) strike(count int) {
+	at := max(s.sent, s.ring.first)
+	if at == s.strikeAt {
+		s.strikes++
+	} else {
+		s.strikeAt, s.strikes = at, 1
+	}
+	if count > 1 || s.strikes < 3 && s.gone != at {
+		return
+	}
+	gone := s.ring.cut(at)
+	s.gone, s.strikeAt, s.strikes = at+1, at+1, 1
+	s.e.log.Error("audio that breaks recognisers is left out", "backend", s.name, "call", s.opt.Call, "leg", s.opt.Leg.String(), "dur", gone)
 }
 
 // broken takes leave of a stream. Its error is what the session dies of;
@@ -418,13 +455,14 @@ func (s *session) setAway(why error) {
 func (s *session) catchUp(ctx context.Context, st *stream) error {
 	for {
 		s.mu.Lock()
-		msg, count := s.ring.take(s.sent, s.strikes > 0 && s.sent >= s.strikeAt)
+		msg, count := s.ring.take(s.sent, s.until())
 		if count == 0 {
 			s.attach(st)
 			s.mu.Unlock()
 			return nil
 		}
 		s.mu.Unlock()
+		s.suspect(ctx)
 		segments, err := s.step(ctx, st, msg, count, true)
 		s.mu.Lock()
 		s.found = append(s.found, segments...)

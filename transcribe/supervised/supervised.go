@@ -107,6 +107,9 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background()) // ends with Close
+	// A process that ends at once will not answer.
+	waiting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	e := &Engine{cfg: cfg, log: log, dir: dir, stop: stop}
 	ended := make(chan error, 1) // how the first process ended
 	e.keeping.Go(func() { e.keep(ctx, ended) })
@@ -118,14 +121,15 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 		err    error
 	}
 	answered := make(chan opened, 1)
-	go func() { // ends within Config.Start
-		engine, err := remote.New(there, log)
+	go func() { // ends within Config.Start, or with giveUp
+		engine, err := remote.Connect(waiting, there, log)
 		answered <- opened{engine, err}
 	}()
 	var first opened
 	select {
 	case first = <-answered:
 	case err := <-ended:
+		giveUp()
 		stop()
 		if first = <-answered; first.engine != nil {
 			first.err = errors.Join(first.err, first.engine.Close())
