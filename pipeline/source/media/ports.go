@@ -67,6 +67,9 @@ func (p *Ports) take() (*pair, error) {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue // somebody else's
 		}
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			return nil, fmt.Errorf("%w: each stream has two; raise the limit (ulimit -n): %w", err, source.ErrBusy)
+		}
 		if err != nil {
 			return nil, err
 		}

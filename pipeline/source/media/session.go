@@ -472,11 +472,15 @@ func (s *Session) poll(now time.Time) error {
 	return nil
 }
 
+// maxBatches is how much of a port is read at a time: 500 datagrams, of some
+// three that are due. What a flood brings beyond is the kernel's to drop.
+const maxBatches = 32
+
 // drain reads a socket until there is no more.
 func (s *Session) drain(from *socket, b *batch, now time.Time, p *pair) error {
-	for n := batchSize; n == batchSize; {
-		var err error
-		if n, err = from.read(b); err != nil {
+	for range maxBatches {
+		n, err := from.read(b)
+		if err != nil {
 			return err
 		}
 		for i := range n {
@@ -494,6 +498,9 @@ func (s *Session) drain(from *socket, b *batch, now time.Time, p *pair) error {
 				p.streams[0].stats.Stranger++
 			}
 		}
+		if n < batchSize {
+			break
+		}
 	}
 	return nil
 }
@@ -506,7 +513,7 @@ func (s *Session) mediaTime(now, came time.Time) time.Duration {
 	if !came.IsZero() {
 		age = max(0, now.Round(0).Sub(came))
 	}
-	return max(s.heard, now.Sub(s.began)-age)
+	return max(0, now.Sub(s.began)-age)
 }
 
 // take hears one datagram; plain is room for what it was before encryption.
@@ -523,7 +530,8 @@ func (st *Stream) take(payload, plain []byte, from netip.AddrPort, at time.Durat
 		}
 	}
 	s := st.session
-	st.remote, st.heard, s.heard = from, at, at
+	st.remote, st.heard = from, at
+	s.heard = max(s.heard, at)
 	s.ready = st.track.Push(s.ready, payload, at)
 }
 

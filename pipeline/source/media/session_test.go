@@ -558,3 +558,61 @@ func TestSocketReadsIPv6AndTellsWhenItCame(t *testing.T) {
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Both legs' packets lie in the kernel until they are read together, and have
+// the times at which they came all the same.
+func TestSessionHearsWhenPacketsCameNotWhenTheyAreRead(t *testing.T) {
+	s := newSession(t)
+	var peers []*sender
+	for i, leg := range []audio.Leg{audio.Caller, audio.Callee} {
+		peers = append(peers, dial(t, addStream(t, s, StreamConfig{Leg: leg}), uint32(i)))
+	}
+	// The callee is heard first, and read last.
+	peers[1].next(t)
+	sent := time.Since(s.Began())
+	pause, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	<-pause.Done()
+	again := time.Since(s.Began())
+	peers[0].next(t)
+	callee, caller := read(t, s), read(t, s)
+	if callee.Leg != audio.Callee || callee.Start > sent+5*time.Millisecond {
+		t.Errorf("sent before %v, %v is at %v", sent, callee.Leg, callee.Start)
+	}
+	if caller.Leg != audio.Caller || caller.Start < again {
+		t.Errorf("sent after %v, %v is at %v", again, caller.Leg, caller.Start)
+	}
+}
+
+// A stranger who sends more than can be read holds nobody up.
+func TestSessionBoundsWhatItReadsOfAFlood(t *testing.T) {
+	s := newSession(t)
+	st := addStream(t, s, StreamConfig{Leg: audio.Caller, Remote: netip.MustParseAddrPort("127.0.0.2:9")})
+	flood := dial(t, st, 1)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, err := flood.Write(make([]byte, 100)); err != nil {
+					return
+				}
+			}
+		}
+	}()
+	for range 5 {
+		before := s.Stats()
+		if _, err := s.round(); err != nil {
+			t.Fatal(err)
+		}
+		after := s.Stats()
+		if n := after.Stranger - before.Stranger; n > maxBatches*batchSize {
+			t.Errorf("%d datagrams read at a time", n)
+		}
+	}
+	close(stop)
+	<-stopped
+}

@@ -399,9 +399,9 @@ func TestTrackDoesNotCareAboutOrderWithinTheWindow(t *testing.T) {
 
 func TestTrackHearsFivePercentLossReorderedByTen(t *testing.T) {
 	cfg := withoutWindow(audio.Caller)
-	want := hear(t, cfg, speech(200))
+	want := hear(t, cfg, speech(120))
 	rapid.Check(t, func(r *rapid.T) {
-		all := speech(200)
+		all := speech(120)
 		var p []sent
 		lost := 0
 		for i, s := range all {
