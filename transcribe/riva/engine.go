@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -222,7 +223,7 @@ func (e *Engine) request(opt transcribe.Options) *rivapb.StreamingRecognizeReque
 		// The packs are about spoken words: "four seven one", not "471".
 		VerbatimTranscripts: true,
 	}
-	if hints := opt.Hints[:min(len(opt.Hints), e.cfg.MaxHints)]; len(hints) > 0 && e.cfg.Boost > 0 {
+	if hints := sendable(opt.Hints, e.cfg.MaxHints); len(hints) > 0 && e.cfg.Boost > 0 {
 		cfg.SpeechContexts = []*rivapb.SpeechContext{{Phrases: hints, Boost: float32(e.cfg.Boost)}}
 	}
 	return &rivapb.StreamingRecognizeRequest{StreamingRequest: &rivapb.StreamingRecognizeRequest_StreamingConfig{
@@ -268,4 +269,22 @@ func (e *Engine) Close() error {
 		s.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// maxHintBytes is more than anybody says in one breath.
+const maxHintBytes = 200
+
+// sendable are the first hints that a server can be told: text of a sensible
+// length. One that cannot would cost the whole session.
+func sendable(hints []string, most int) []string {
+	var out []string
+	for _, h := range hints {
+		if len(out) == most {
+			break
+		}
+		if utf8.ValidString(h) && strings.TrimSpace(h) != "" && len(h) <= maxHintBytes {
+			out = append(out, h)
+		}
+	}
+	return out
 }

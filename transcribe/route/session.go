@@ -254,7 +254,7 @@ func (s *session) do(ctx context.Context, more bool, op func(context.Context) ([
 		s.away = time.Time{}
 		return segments, nil
 	case ctx.Err() != nil:
-		return segments, s.die(err)
+		return segments, s.die(ctx.Err())
 	case errors.Is(err, transcribe.ErrFrame):
 		return segments, err
 	case errors.Is(err, transcribe.ErrAway) && more:

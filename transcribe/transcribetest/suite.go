@@ -27,20 +27,27 @@ type Subject struct {
 	// in every third of it.
 	RateHz int
 	Speech []int16
+	// Scripted engines speak by the clock and hear nothing: what they say does
+	// not move with gaps.
+	Scripted bool
 	// Phrase is said in Speech, in words that the engine knows; NonWord is a
 	// word that it does not know. Only engines with Info.Phrases need them.
 	Phrase, NonWord string
+
+	usual *string // what is heard in frames of the usual size, once known
 }
 
 // Run proves that an engine keeps its contract. It calls open once and closes
 // the engine.
 func Run(t *testing.T, open func(t *testing.T) Subject) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer noneLeft(t, goleak.IgnoreCurrent())
 	s := open(t)
+	s.usual = new(string)
 	for _, rule := range []struct {
 		name string
 		test func(t *testing.T, s Subject)
 	}{
+		{"InfoSaysWhatItIs", infoSaysWhatItIs},
 		{"SegmentsKeepOrderAndTimes", segmentsKeepOrderAndTimes},
 		{"SameAudioGivesSameSegments", sameAudioGivesSameSegments},
 		{"FrameSizeDoesNotMatter", frameSizeDoesNotMatter},
@@ -52,7 +59,10 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		{"FinishIsTheLast", finishIsTheLast},
 		{"CloseTwiceIsClose", closeTwiceIsClose},
 		{"CancelledContextEndsTheSession", cancelledContextEndsTheSession},
+		{"CancellingEndsALongWrite", cancellingEndsALongWrite},
+		{"PauseEndsTheUtterance", pauseEndsTheUtterance},
 		{"BadOptionsAreRefused", badOptionsAreRefused},
+		{"HintsAreNeverRefused", hintsAreNeverRefused},
 		{"PhraseListsAreHeardOrRefused", phraseListsAreHeardOrRefused},
 		{"SessionsDoNotDisturbEachOther", sessionsDoNotDisturbEachOther},
 	} {
@@ -68,6 +78,17 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 			t.Errorf("Open after Close: %v, want ErrClosed", err)
 		}
 	})
+}
+
+// noneLeft looks for goroutines that stay behind. Each look takes some seconds
+// at most: a server of a test may have to end what it decodes.
+func noneLeft(t *testing.T, before goleak.Option) {
+	for range 10 {
+		if goleak.Find(before) == nil {
+			return
+		}
+	}
+	goleak.VerifyNone(t, before)
 }
 
 func (s Subject) options() transcribe.Options {
@@ -98,6 +119,15 @@ func (s Subject) hear(t *testing.T, opt transcribe.Options, frame time.Duration)
 	return l
 }
 
+// wanted is what is heard in frames of the usual size.
+func (s Subject) wanted(t *testing.T) string {
+	t.Helper()
+	if *s.usual == "" {
+		*s.usual = s.hear(t, s.options(), frame).finals()
+	}
+	return *s.usual
+}
+
 // listener drives a session and checks the rules for segments on the way.
 type listener struct {
 	t       *testing.T
@@ -105,11 +135,13 @@ type listener struct {
 	leg     audio.Leg
 	rateHz  int
 
-	heard time.Duration // end of the audio written
-	all   []transcribe.Segment
-	shown *transcribe.Segment // unfinished
-	done  int                 // last utterance that is final
-	after time.Duration       // where it ended
+	heard   time.Duration // end of the audio written
+	all     []transcribe.Segment
+	kept    []string            // of all, as they came
+	settled time.Duration       // of sessions that say so
+	shown   *transcribe.Segment // unfinished
+	done    int                 // last utterance that is final
+	after   time.Duration       // where it ended
 }
 
 func (l *listener) speak(start time.Duration, pcm []int16, frame time.Duration) {
@@ -141,6 +173,11 @@ func (l *listener) finish() {
 	if l.shown != nil {
 		l.t.Errorf("utterance %d is not final after Finish", l.shown.Utterance)
 	}
+	for i, seg := range l.all { // they are the receiver's
+		if now := fmt.Sprintf("%+v", seg); now != l.kept[i] {
+			l.t.Errorf("a segment that was returned as\n%s\nhas become\n%s", l.kept[i], now)
+		}
+	}
 }
 
 func (l *listener) take(segments []transcribe.Segment) {
@@ -150,10 +187,18 @@ func (l *listener) take(segments []transcribe.Segment) {
 			l.t.Errorf("after %v: %v: %+v", l.heard, err, seg)
 		}
 		l.all = append(l.all, seg)
+		l.kept = append(l.kept, fmt.Sprintf("%+v", seg))
 		l.shown = &seg
 		if seg.Final {
 			l.shown, l.done, l.after = nil, seg.Utterance, seg.End
 		}
+	}
+	if s, ok := l.session.(transcribe.Settler); ok {
+		now := s.Settled()
+		if now < l.settled || now > l.heard {
+			l.t.Errorf("after %v: settled until %v, before until %v", l.heard, now, l.settled)
+		}
+		l.settled = now
 	}
 }
 
@@ -209,6 +254,16 @@ func (l *listener) finals() string {
 
 const frame = 20 * time.Millisecond
 
+func infoSaysWhatItIs(t *testing.T, s Subject) {
+	info := s.Engine.Info()
+	if info.Backend == "" || info.Model == "" || info.RateHz < 8000 || info.RateHz > 48000 {
+		t.Errorf("info is %+v", info)
+	}
+	if again := s.Engine.Info(); again != info {
+		t.Errorf("info is %+v, then %+v", info, again)
+	}
+}
+
 func segmentsKeepOrderAndTimes(t *testing.T, s Subject) {
 	l := s.hear(t, s.options(), frame)
 	if n := strings.Count(l.finals(), "\n"); n < 2 {
@@ -233,7 +288,7 @@ func sameAudioGivesSameSegments(t *testing.T, s Subject) {
 }
 
 func frameSizeDoesNotMatter(t *testing.T, s Subject) {
-	want := s.hear(t, s.options(), frame).finals()
+	want := s.wanted(t)
 	for _, size := range []time.Duration{10 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, time.Hour} {
 		if got := s.hear(t, s.options(), size).finals(); got != want {
 			t.Errorf("frames of %v: heard\n%swant\n%s", size, got, want)
@@ -257,7 +312,7 @@ func emptyFramesAreHarmless(t *testing.T, s Subject) {
 	l.write(audio.Span(half, s.RateHz), nil)
 	l.speak(audio.Span(half, s.RateHz), s.Speech[half:], frame)
 	l.finish()
-	if want := s.hear(t, s.options(), frame).finals(); l.finals() != want {
+	if want := s.wanted(t); l.finals() != want {
 		t.Errorf("heard\n%swant\n%s", l.finals(), want)
 	}
 	l = s.open(t, s.options())
@@ -281,11 +336,23 @@ func gapsAreHeardAsSilence(t *testing.T, s Subject) {
 		if l.finals() == "" {
 			t.Errorf("gap of %v: heard nothing", gap)
 		}
+		end := audio.Span(half, s.RateHz)
+		for _, seg := range l.all {
+			if !s.Scripted && seg.Text != "" && seg.Start > end+inGap && seg.End < end+gap-inGap {
+				t.Errorf("gap of %v: heard %q in it", gap, seg.Text)
+			}
+		}
+		if !s.Scripted && !slices.ContainsFunc(l.all, func(seg transcribe.Segment) bool { return seg.Final && seg.Text != "" && seg.End > end+gap }) {
+			t.Errorf("gap of %v: heard nothing after it", gap)
+		}
 		if took := time.Since(begin); took > time.Minute {
 			t.Errorf("gap of %v: took %v", gap, took)
 		}
 	}
 }
+
+// inGap is how far into a gap the times of words beside it may reach.
+const inGap = time.Second
 
 func refusedFramesChangeNothing(t *testing.T, s Subject) {
 	l := s.open(t, s.options())
@@ -310,7 +377,7 @@ func refusedFramesChangeNothing(t *testing.T, s Subject) {
 	}
 	l.speak(end, s.Speech[half:], frame)
 	l.finish()
-	if want := s.hear(t, s.options(), frame).finals(); l.finals() != want {
+	if want := s.wanted(t); l.finals() != want {
 		t.Errorf("heard\n%swant\n%s", l.finals(), want)
 	}
 }
@@ -395,6 +462,102 @@ func cancelledContextEndsTheSession(t *testing.T, s Subject) {
 	}
 }
 
+// cancellingEndsALongWrite gives an engine more audio at once than it is worth
+// waiting for.
+func cancellingEndsALongWrite(t *testing.T, s Subject) {
+	l := s.open(t, s.options())
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, err := l.session.Write(ctx, audio.Frame{Leg: l.leg, Rate: s.RateHz, PCM: slices.Repeat(s.Speech, 20)})
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Write: %v, want context.DeadlineExceeded", err)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("Write returned after %v", took)
+	}
+}
+
+// pauseEndsTheUtterance is for those that can; a listener does it wherever a
+// leg falls silent.
+func pauseEndsTheUtterance(t *testing.T, s Subject) {
+	l := s.open(t, s.options())
+	p, ok := l.session.(transcribe.Pauser)
+	if !ok {
+		return
+	}
+	pause := func() (told int) {
+		t.Helper()
+		segments, err := p.Pause(t.Context())
+		if err != nil {
+			t.Fatalf("Pause: %v", err)
+		}
+		l.take(segments)
+		if l.shown != nil {
+			t.Errorf("utterance %d is not final after Pause", l.shown.Utterance)
+		}
+		return len(segments)
+	}
+	if n := pause(); n > 0 {
+		t.Errorf("Pause before any audio told %d segments", n)
+	}
+	half := len(s.Speech) / 2
+	l.speak(0, s.Speech[:half], frame)
+	pause()
+	before := len(l.all)
+	if n := pause(); n > 0 {
+		t.Errorf("a second Pause told %d segments", n)
+	}
+	const gap = time.Hour // which is not decoded
+	begin := time.Now()
+	l.speak(audio.Span(half, s.RateHz)+gap, s.Speech[half:], frame)
+	pause()
+	l.finish()
+	if took := time.Since(begin); took > time.Minute {
+		t.Errorf("going on after a pause took %v", took)
+	}
+	if before == 0 || len(l.all) == before {
+		t.Errorf("heard %d segments before the pause and %d after it", before, len(l.all)-before)
+	}
+	for _, seg := range l.all[before:] {
+		if !s.Scripted && seg.Text != "" && seg.Start < audio.Span(half, s.RateHz)+gap {
+			t.Errorf("heard %q from %v to %v, in the pause", seg.Text, seg.Start, seg.End)
+		}
+	}
+	if _, err := p.Pause(t.Context()); !errors.Is(err, transcribe.ErrClosed) {
+		t.Errorf("Pause after Finish: %v, want ErrClosed", err)
+	}
+
+	l = s.open(t, s.options())
+	p, _ = l.session.(transcribe.Pauser)
+	l.speak(0, s.Speech[:len(s.Speech)/3], frame)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Pause(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Pause: %v, want context.Canceled", err)
+	}
+	if err := l.session.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if _, err := p.Pause(t.Context()); !errors.Is(err, transcribe.ErrClosed) {
+		t.Errorf("Pause after Close: %v, want ErrClosed", err)
+	}
+}
+
+// hintsAreNeverRefused: who cannot use them ignores them, and nobody trips over
+// those that somebody wrote into a pack by mistake.
+func hintsAreNeverRefused(t *testing.T, s Subject) {
+	opt := s.options()
+	opt.Hints = append([]string{"any desk", "zelle"}, evil...)
+	kept := slices.Clone(opt.Hints)
+	if l := s.hear(t, opt, 100*time.Millisecond); l.finals() == "" {
+		t.Error("heard nothing")
+	}
+	if !slices.Equal(opt.Hints, kept) {
+		t.Errorf("the hints, which are shared, have become %.200q", opt.Hints)
+	}
+}
+
 func badOptionsAreRefused(t *testing.T, s Subject) {
 	opt := s.options()
 	opt.RateHz = -1
@@ -403,6 +566,22 @@ func badOptionsAreRefused(t *testing.T, s Subject) {
 		if err == nil {
 			session.Close()
 		}
+	}
+	if own := s.Engine.Info().Language; own != "" {
+		opt := s.options()
+		opt.Language = "tlh" // Klingon
+		session, err := s.Engine.Open(t.Context(), opt)
+		if err == nil { // a server may speak it
+			session.Close()
+		} else if !errors.Is(err, transcribe.ErrOption) {
+			t.Errorf("Open in another language: %v, want ErrOption", err)
+		}
+		opt.Language = own
+		session, err = s.Engine.Open(t.Context(), opt)
+		if err != nil {
+			t.Fatalf("Open in the engine's own language, %s: %v", own, err)
+		}
+		session.Close()
 	}
 	opt.RateHz = 0
 	session, err := s.Engine.Open(t.Context(), opt)
@@ -460,10 +639,6 @@ func phraseListsAreHeardOrRefused(t *testing.T, s Subject) {
 			session.Close()
 		}
 	}
-	evil := []string{
-		"", " ", "\x00", "gift\x00card", "\xff\xfe", `"`, `\`, `"]`, `["`, `gift", "card`, "[unk]", "<eps>", "<s>", "</s>", "#0", "!SIL",
-		"{}", "\u2028", "\U0001f600", "\n\t", strings.Repeat("a", 1<<16), `\u0000`, "gift\ncard",
-	}
 	for _, phrase := range evil {
 		for _, phrases := range [][]string{{phrase}, {phrase, s.Phrase}} {
 			opt.Phrases = phrases
@@ -484,13 +659,23 @@ func phraseListsAreHeardOrRefused(t *testing.T, s Subject) {
 }
 
 func sessionsDoNotDisturbEachOther(t *testing.T, s Subject) {
-	want := s.hear(t, s.options(), frame).finals()
-	const sessions = 20
+	want := s.wanted(t)
+	const sessions = 12
 	var group sync.WaitGroup
 	for range sessions {
-		l := s.open(t, s.options())
 		group.Go(func() {
 			// Fatal must not be called here, so the session is driven by hand.
+			session, err := s.Engine.Open(t.Context(), s.options())
+			if err != nil {
+				t.Errorf("Open: %v", err)
+				return
+			}
+			defer func() {
+				if err := session.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			}()
+			l := &listener{t: t, session: session, leg: s.options().Leg, rateHz: s.RateHz, done: -1}
 			for i, n := 0, s.RateHz/10; i < len(s.Speech); i += n {
 				f := audio.Frame{Start: audio.Span(i, s.RateHz), Rate: s.RateHz, PCM: slices.Clone(s.Speech[i:min(i+n, len(s.Speech))])}
 				segments, err := l.session.Write(t.Context(), f)
@@ -512,4 +697,10 @@ func sessionsDoNotDisturbEachOther(t *testing.T, s Subject) {
 		})
 	}
 	group.Wait()
+}
+
+// evil are phrases that crash who does not look.
+var evil = []string{
+	"", " ", "\x00", "gift\x00card", "\xff\xfe", `"`, `\`, `"]`, `["`, `gift", "card`, "[unk]", "<eps>", "<s>", "</s>", "#0", "!SIL",
+	"{}", "\u2028", "\U0001f600", "\n\t", strings.Repeat("a", 1<<16), `\u0000`, "gift\ncard",
 }
