@@ -114,8 +114,15 @@ func open(t *testing.T, cfg Config, handle source.Handler) (s *Source, api *http
 	return s, api, stop
 }
 
+// reply is an answer whose body was read.
+type reply struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+}
+
 // ask sends a request and decodes the answer.
-func ask(t *testing.T, api *httptest.Server, method, path, body string, into any) *http.Response {
+func ask(t *testing.T, api *httptest.Server, method, path, body string, into any) reply {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, api.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -137,7 +144,7 @@ func ask(t *testing.T, api *httptest.Server, method, path, body string, into any
 			t.Fatalf("answer %q: %v", text, err)
 		}
 	}
-	return resp
+	return reply{resp.StatusCode, resp.Status, resp.Header}
 }
 
 // send sends n packets of 20 ms of PCMU.
