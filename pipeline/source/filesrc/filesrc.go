@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -177,11 +178,11 @@ func (s *Source) Serve(ctx context.Context, handle source.Handler) error {
 	var group errgroup.Group
 	group.SetLimit(s.cfg.Parallel)
 	var errs []*error // of each call, in the order in which they begin
-	begin := func(path string, part Part) {
+	begin := func(path string, id func() (string, error), part Part) {
 		err := new(error)
 		errs = append(errs, err)
 		group.Go(func() error {
-			if e := s.one(ctx, path, part, handle); e != nil {
+			if e := s.one(ctx, path, id, part, handle); e != nil {
 				*err = &FileError{Path: part.of(path), Err: e}
 			}
 			return nil
@@ -193,8 +194,9 @@ func (s *Source) Serve(ctx context.Context, handle source.Handler) error {
 			err = &FileError{Path: path, Err: err}
 			errs = append(errs, &err)
 		}
+		id := sync.OnceValues(func() (string, error) { return callID(path) })
 		for _, part := range parts {
-			begin(path, part)
+			begin(path, id, part)
 		}
 	}
 	_ = group.Wait() // each error stands in errs
@@ -223,11 +225,11 @@ func (s *Source) split(ctx context.Context, path string) ([]Part, error) {
 	return []Part{{Open: func(call string) (*Recording, error) { return s.cfg.open(call, path) }}}, nil
 }
 
-func (s *Source) one(ctx context.Context, path string, part Part, handle source.Handler) error {
+func (s *Source) one(ctx context.Context, path string, fileID func() (string, error), part Part, handle source.Handler) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	id, err := callID(path)
+	id, err := fileID()
 	if err != nil {
 		return err
 	}

@@ -199,3 +199,44 @@ func TestConfigNamesKeyAndRule(t *testing.T) {
 		}
 	}
 }
+
+func TestFileOfSeveralCallsIsHeardCallByCall(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "trunk.wav")
+	recording(t, path, 100*time.Millisecond)
+	other := filepath.Join(filepath.Dir(path), "other.wav")
+	recording(t, other, 100*time.Millisecond)
+	cfg := DefaultConfig()
+	cfg.Paths = []string{path, other}
+	broken := errors.New("not understood")
+	cfg.Split = func(_ context.Context, p string) ([]Part, bool, error) {
+		if p == other {
+			return nil, false, nil
+		}
+		open := func(string) (*Recording, error) { return OpenAudio(p, false) }
+		return []Part{
+			{Token: "a", Began: time.Unix(1, 0), Attributes: map[string]string{"from": "1"}, Open: open},
+			{Token: "b", Open: func(string) (*Recording, error) { return nil, broken }},
+			{Token: "c", Open: open},
+		}, true, nil
+	}
+	calls, err := serve(t, cfg)
+	var files []string
+	for _, c := range calls {
+		files = append(files, c.Attributes["file"])
+		token := strings.TrimPrefix(strings.TrimPrefix(c.Attributes["file"], "trunk.wav"), "#")
+		if c.Attributes["file"] != "other.wav" && !strings.HasSuffix(c.ID, "-"+token) {
+			t.Errorf("id %q of %q", c.ID, c.Attributes["file"])
+		}
+		if token == "a" && (c.Attributes["from"] != "1" || !c.Began.Equal(time.Unix(1, 0))) {
+			t.Errorf("call %+v", c)
+		}
+	}
+	slices.Sort(files)
+	if !slices.Equal(files, []string{"other.wav", "trunk.wav#a", "trunk.wav#c"}) {
+		t.Errorf("heard %q", files)
+	}
+	var fe *FileError
+	if !errors.Is(err, broken) || !errors.As(err, &fe) || fe.Path != path+"#b" {
+		t.Errorf("error %v", err)
+	}
+}
