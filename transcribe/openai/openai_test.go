@@ -450,7 +450,11 @@ func TestServerThatMisbehavesIsNamed(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := httptest.NewServer(tt.handler)
 			defer s.Close()
-			e := newEngine(t, s.URL, func(c *Config) { c.Timeout, c.GiveUp = 200*time.Millisecond, 0 })
+			e := newEngine(t, s.URL, func(c *Config) {
+				if c.GiveUp = 0; tt.name == "says nothing" {
+					c.Timeout = 200 * time.Millisecond
+				}
+			})
 			defer e.Close()
 			for _, live := range []bool{false, true} {
 				session, err := e.Open(t.Context(), transcribe.Options{Live: live})

@@ -298,7 +298,11 @@ func TestServerThatMisbehavesIsNamed(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			address := start(t, insecure.NewCredentials(), tt.serve)
-			engine := newEngine(t, func(c *riva.Config) { c.Answer = 300 * time.Millisecond }, address)
+			engine := newEngine(t, func(c *riva.Config) {
+				if strings.Contains(tt.says, "300ms") {
+					c.Answer = 300 * time.Millisecond
+				}
+			}, address)
 			defer engine.Close()
 			session, err := engine.Open(t.Context(), transcribe.Options{})
 			if err != nil {

@@ -124,6 +124,15 @@ func speak(kind websocket.MessageType, answer string) http.Handler {
 	})
 }
 
+// impatient waits for those who say nothing no longer than it takes to see it.
+func impatient(name string) func(*voskserver.Config) {
+	return func(c *voskserver.Config) {
+		if name == "says nothing" {
+			c.Answer = 200 * time.Millisecond
+		}
+	}
+}
+
 func TestWebSocketServerThatMisbehavesIsNamed(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	big := `{"partial" : "` + strings.Repeat("a", 10<<20) + `"}`
@@ -161,7 +170,7 @@ func TestWebSocketServerThatMisbehavesIsNamed(t *testing.T) {
 			server := httptest.NewServer(tt.handler)
 			defer server.Close()
 			address := "ws://" + server.Listener.Addr().String()
-			engine := newEngine(t, func(c *voskserver.Config) { c.Answer = 200 * time.Millisecond }, address)
+			engine := newEngine(t, impatient(tt.name), address)
 			fault(t, engine, append(tt.says, address)...)
 			if err := engine.Close(); err != nil {
 				t.Error(err)
@@ -201,7 +210,7 @@ func TestGRPCServerThatMisbehavesIsNamed(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Run("peer", func(t *testing.T) {
 				address := startGRPC(t, insecure.NewCredentials(), tt.serve)
-				engine := newEngine(t, func(c *voskserver.Config) { c.Answer = 200 * time.Millisecond }, address)
+				engine := newEngine(t, impatient(tt.name), address)
 				fault(t, engine, append(tt.says, address)...)
 				if err := engine.Close(); err != nil {
 					t.Error(err)
