@@ -198,15 +198,19 @@ func TestQueueDropsWholeBacklogButKeepsKeys(t *testing.T) {
 		return audio.Frame{Start: time.Duration(i) * 60 * time.Millisecond, Rate: 8000, PCM: make([]int16, 480), Keys: keys}
 	}
 	for i, keys := range []string{"4", "", "7", "", "2"} {
-		q.put(frame(i, keys), now)
+		if idle := q.put(frame(i, keys), now); idle != (i == 0) {
+			t.Errorf("frame %d: idle %v", i, idle)
+		}
 	}
-	q.close()
 	a, ok := q.take()
 	if !ok || a.Keys != "472" || a.Start != 240*time.Millisecond {
 		t.Errorf("took %v, keys %q", a.Start, a.Keys)
 	}
 	if _, ok := q.take(); ok {
 		t.Error("more is left than the latest frame")
+	}
+	if !q.put(frame(9, ""), now) {
+		t.Error("nobody takes, and nobody is told")
 	}
 	if d := q.droppedSoFar(); d != 240*time.Millisecond {
 		t.Errorf("dropped %v, want 240ms", d)

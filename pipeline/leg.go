@@ -42,7 +42,7 @@ type leg struct {
 	// nanoseconds since 1970; 0 for none. hear writes, the watch reads.
 	hearing atomic.Int64
 
-	// What follows belongs to the goroutine that hears.
+	// What follows belongs to who hears, one goroutine after the other.
 	at   time.Duration // media time up to which the leg was heard
 	came time.Duration // end of the last audio that was not made up
 	lost time.Duration // made up, so far
@@ -99,32 +99,32 @@ func spread(f audio.Frame, legs []*leg, give func(*leg, audio.Frame)) error {
 	return nil
 }
 
-// read queues a live call's frames and closes the queues. It returns io.EOF
-// after a hang-up.
-func read(ctx context.Context, call *source.Call, legs []*leg) error {
-	defer func() {
-		for _, l := range legs {
-			l.queue.close()
+// read queues a live call's frames, and has start hear what waits for a leg
+// where nobody does. It returns io.EOF after a hang-up.
+func read(ctx context.Context, call *source.Call, legs []*leg, start func(*leg)) error {
+	give := func(l *leg, f audio.Frame) {
+		if l.queue.put(f, time.Now()) {
+			start(l)
 		}
-	}()
+	}
 	for {
 		f, err := call.Audio.ReadFrame(ctx)
 		if err != nil {
 			return err
 		}
-		if err := spread(f, legs, func(l *leg, f audio.Frame) { l.queue.put(f, time.Now()) }); err != nil {
+		if err := spread(f, legs, give); err != nil {
 			return err
 		}
 	}
 }
 
-// hear hears the leg's frames until the queue closes or ctx ends, and always
-// the last words. last outlives ctx by the grace time.
-func (l *leg) hear(ctx, last context.Context, ears *listen.Call, judge func(heard)) {
+// hear hears what waits for the leg until nothing does; once ctx has ended
+// that is thrown away.
+func (l *leg) hear(ctx context.Context, ears *listen.Call, judge func(heard)) {
 	for {
 		a, ok := l.queue.take()
 		if !ok {
-			break
+			return
 		}
 		if ctx.Err() != nil {
 			continue // cut off: what is queued is not heard any more
@@ -134,7 +134,6 @@ func (l *leg) hear(ctx, last context.Context, ears *listen.Call, judge func(hear
 			judge(h)
 		}
 	}
-	judge(l.finish(last, ears))
 }
 
 // newsEvery is how far a live leg comes, at least, before the judge hears of it
@@ -212,9 +211,6 @@ func (p *Pipeline) live(ctx, last context.Context, call *source.Call, ears *list
 		defer judging.Unlock()
 		judgeOne(h)
 	}
-	for _, l := range legs {
-		hearing.Go(func() { l.hear(ctx, last, ears, judge) })
-	}
 	if ears.Mode() == listen.Screening {
 		rest.Go(func() {
 			for ended := false; !ended; {
@@ -230,7 +226,13 @@ func (p *Pipeline) live(ctx, last context.Context, call *source.Call, ears *list
 		})
 	}
 	stop := watch(legs, judge)
-	err := read(ctx, call, legs)
+	err := read(ctx, call, legs, func(l *leg) {
+		hearing.Go(func() { l.hear(ctx, ears, judge) })
+	})
+	hearing.Wait()
+	for _, l := range legs {
+		hearing.Go(func() { judge(l.finish(last, ears)) })
+	}
 	hearing.Wait()
 	ears.End()
 	close(over)

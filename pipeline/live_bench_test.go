@@ -40,7 +40,7 @@ type paced struct {
 	frame, at, length time.Duration
 	began             time.Time
 	talk              []int16 // 8 kHz, of both legs
-	callee            bool // is next
+	callee            bool    // is next
 }
 
 func (p *paced) ReadFrame(ctx context.Context) (audio.Frame, error) {

@@ -9,18 +9,18 @@ import (
 
 const usualFrame = 20 * time.Millisecond
 
-// queue is the audio of a live leg that waits to be heard. One goroutine puts
-// and closes, another takes. It holds what waits and no more: most of the time
-// that is a frame or two.
+// queue is the audio of a live leg that waits to be heard. One goroutine puts.
+// Another hears what waits, and only while something does: a goroutine of its
+// own for the life of each leg would hold more memory than all else of it. It
+// is started by whoever put the first frame, see put.
 type queue struct {
 	most    int
 	longest time.Duration
-	wake    chan struct{} // holds a token while something waits; put and close send
 
 	mu      sync.Mutex
 	waiting []arrival
 	audio   time.Duration // of them
-	closed  bool
+	hearing bool          // somebody takes until nothing waits
 	dropped time.Duration // audio that found no room
 	latest  int64         // when the last frame came, in nanoseconds since 1970
 }
@@ -28,14 +28,16 @@ type queue struct {
 // newQueue has room for so many frames, or their time where they are longer
 // than 20 ms.
 func newQueue(most int) *queue {
-	return &queue{most: most, longest: time.Duration(most) * usualFrame, wake: make(chan struct{}, 1)}
+	return &queue{most: most, longest: time.Duration(most) * usualFrame}
 }
 
 // put queues f, which came in at now. When there is no room the backlog is
 // dropped whole, which is one gap instead of many; but for the keys in it,
-// which need no recogniser.
-func (q *queue) put(f audio.Frame, now time.Time) {
+// which need no recogniser. Where idle is true nobody takes: the caller starts
+// who does.
+func (q *queue) put(f audio.Frame, now time.Time) (idle bool) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	if len(q.waiting) >= q.most || len(q.waiting) > 0 && q.audio >= q.longest {
 		keys := ""
 		for _, old := range q.waiting {
@@ -49,46 +51,26 @@ func (q *queue) put(f audio.Frame, now time.Time) {
 	q.audio += f.End() - f.Start
 	q.latest = now.UnixNano()
 	q.waiting = append(q.waiting, arrival{f, q.latest})
-	q.mu.Unlock()
-	q.signal()
+	idle, q.hearing = !q.hearing, true
+	return idle
 }
 
-// close says that no more comes. What waits is taken all the same.
-func (q *queue) close() {
-	q.mu.Lock()
-	q.closed = true
-	q.mu.Unlock()
-	q.signal()
-}
-
-func (q *queue) signal() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
-}
-
-// take waits for the oldest frame; ok is false when the queue is closed and
-// empty.
+// take returns the oldest frame. ok is false when none waits: who takes then
+// ends, and the next put starts another.
 func (q *queue) take() (a arrival, ok bool) {
-	for {
-		q.mu.Lock()
-		if n := len(q.waiting); n > 0 {
-			a = q.waiting[0]
-			copy(q.waiting, q.waiting[1:])
-			q.waiting[n-1] = arrival{}
-			q.waiting = q.waiting[:n-1]
-			q.audio -= a.End() - a.Start
-			q.mu.Unlock()
-			return a, true
-		}
-		closed := q.closed
-		q.mu.Unlock()
-		if closed {
-			return a, false
-		}
-		<-q.wake
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := len(q.waiting)
+	if n == 0 {
+		q.hearing = false
+		return a, false
 	}
+	a = q.waiting[0]
+	copy(q.waiting, q.waiting[1:])
+	q.waiting[n-1] = arrival{}
+	q.waiting = q.waiting[:n-1]
+	q.audio -= a.End() - a.Start
+	return a, true
 }
 
 func (q *queue) droppedSoFar() time.Duration {
