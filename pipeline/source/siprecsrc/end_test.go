@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -197,6 +198,53 @@ func TestByeGoesOverTheConnection(t *testing.T) {
 		if got := p.byeFrom(); !strings.Contains(got, "no media") {
 			t.Errorf("%s: the BYE says %q", network, got)
 		}
+	}
+}
+
+// A source that listens everywhere says of itself the address that its peer
+// reached, and speaks from there.
+func TestPeerIsToldTheAddressThatItReached(t *testing.T) {
+	for _, listen := range []string{"udp://0.0.0.0:0", "udp://[::]:0", "tcp://[::]:0"} {
+		cfg := testConfig(listen)
+		cfg.Media.Bind, cfg.Media.Timeout = "0.0.0.0", time.Second
+		r := serve(t, cfg, admitAll)
+		at := r.listeners[0]
+		at.addr = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.addr.Port())
+		p := newPeer(t, at)
+		t.Cleanup(r.shut)
+		d := p.dial(p.siprecInvite())
+		if m := parseAnswer(t, d.ok).Media[0]; m.Address.String() != "127.0.0.1" {
+			t.Errorf("%s: media goes to %v", listen, m.Address)
+		}
+		if contact := d.ok.Contact().Address; contact.Host != "127.0.0.1" || contact.Port != int(at.addr.Port()) {
+			t.Errorf("%s: Contact is %s", listen, contact.String())
+		}
+		for bye := false; !bye; {
+			select {
+			case req := <-p.asked:
+				if bye = req.Method == sip.BYE; bye && req.Source() != at.String() {
+					t.Errorf("%s: the BYE comes from %s, want %s", listen, req.Source(), at)
+				}
+			case <-time.After(patience):
+				t.Fatal("no BYE came")
+			}
+		}
+	}
+}
+
+// Peers are told the contact and the media address of the configuration, where
+// they cannot see ours.
+func TestConfiguredAddressesAreTold(t *testing.T) {
+	cfg := testConfig("udp://127.0.0.1:0")
+	cfg.Contact, cfg.Media.Advertise = "192.0.2.10:5070", "192.0.2.11"
+	r := serve(t, cfg, admitAll)
+	p := r.peer(0)
+	res := p.do(p.siprecInvite())
+	if got := parseAnswer(t, res).Media[0].Address.String(); got != "192.0.2.11" {
+		t.Errorf("media goes to %s", got)
+	}
+	if c := res.Contact().Address; c.Host != "192.0.2.10" || c.Port != 5070 {
+		t.Errorf("Contact is %s", c.String())
 	}
 }
 

@@ -38,7 +38,8 @@ func (s *Source) agree(req *sip.Request) (refresh, *refusal) {
 		seconds := strconv.Itoa(int((s.cfg.SessionMin + time.Second - 1) / time.Second))
 		return refresh{}, refuse(422, "Session Interval Too Small", sip.NewHeader("Min-SE", seconds))
 	}
-	return refresh{interval: interval, theirs: able && refresher != "uas"}, nil
+	// Who knows nothing of timers cannot be told of ours; we keep to it.
+	return refresh{interval: max(interval, s.cfg.SessionMin), theirs: able && refresher != "uas"}, nil
 }
 
 // sessionExpires reads SECONDS;refresher=uac|uas.
