@@ -454,3 +454,39 @@ func TestRaisedCallGetsBackWhatItGaveWayWith(t *testing.T) {
 	r.finish()
 	r.expect(transcribe.Openly, "caller: arrest warrant", "caller: while it gave way")
 }
+
+func TestCallMayBeListenedToInItsOwnWay(t *testing.T) {
+	for name, c := range map[string]struct {
+		mode, asked, want string
+		screens, phrases  bool
+		reason            string
+	}{
+		"as all":                 {Full, "", Full, true, true, ""},
+		"fully where others not": {Screening, Full, Full, true, true, ""},
+		"screened alone":         {Full, Screening, Screening, true, true, ""},
+		"without lists":          {Full, Screening, Full, false, true, "there are no lists"},
+		"without phrase lists":   {Full, Screening, Full, true, false, "takes no phrase lists"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{Mode: c.mode}
+			if c.screens {
+				cfg.Screens = func() Screen { return lists{} }
+			}
+			l, err := New(&transcribetest.Faulty{Phrases: c.phrases}, cfg, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			call, err := l.Begin(Subject{ID: "c", Legs: []audio.Leg{audio.Caller}, Mode: c.asked})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer call.Close()
+			if call.Mode() != c.want || !strings.Contains(call.Reason(), c.reason) || (c.reason == "") != (call.Reason() == "") {
+				t.Errorf("listens %s, because %q", call.Mode(), call.Reason())
+			}
+			if transcribing := call.State().Transcribing; transcribing != (c.want == Full) {
+				t.Errorf("transcribing %v", transcribing)
+			}
+		})
+	}
+}
