@@ -181,16 +181,27 @@ func (l *leg) finish(last context.Context, ears *listen.Call) heard {
 }
 
 // catchUp sends what a step of transcribing brings, until there is none.
-func catchUp(ctx context.Context, ears *listen.Call, send func(heard)) {
+func (b *beside) catchUp(ctx context.Context, ears *listen.Call, send func(heard)) {
 	for {
+		b.since.Store(time.Now().UnixNano())
 		segs, more, err := ears.Transcribe(ctx)
+		b.since.Store(0)
 		if !more {
 			return
 		}
-		if len(segs) > 0 || err != nil {
+		if failed := b.failed.Swap(err != nil); len(segs) > 0 || err != nil || failed {
 			send(heard{aside: true, segments: segs, partly: err})
 		}
 	}
+}
+
+// beside is what is transcribed of a call beside its screening.
+type beside struct {
+	// since is when the step began that is done right now, in nanoseconds since
+	// 1970; 0 for none. Who transcribes writes, the watch reads.
+	since atomic.Int64
+	// failed is whether the judge knows of a step that failed or does not end.
+	failed atomic.Bool
 }
 
 // live hears a call as it comes: each leg by itself, so that none waits for
@@ -205,6 +216,7 @@ func (p *Pipeline) live(ctx, last context.Context, call *source.Call, ears *list
 		hearing sync.WaitGroup
 		rest    sync.WaitGroup
 		over    = make(chan struct{}) // closed when all legs have finished
+		open    beside
 	)
 	judge := func(h heard) {
 		judging.Lock()
@@ -219,13 +231,13 @@ func (p *Pipeline) live(ctx, last context.Context, call *source.Call, ears *list
 				case <-over:
 					ended = true
 				}
-				catchUp(last, ears, judge)
+				open.catchUp(last, ears, judge)
 			}
 			segs, err := ears.Last(last)
 			judge(heard{aside: true, segments: segs, partly: err})
 		})
 	}
-	stop := watch(legs, judge)
+	stop := watch(legs, &open, judge)
 	err := read(ctx, call, legs, func(l *leg) {
 		hearing.Go(func() { l.hear(ctx, ears, judge) })
 	})
@@ -241,9 +253,10 @@ func (p *Pipeline) live(ctx, last context.Context, call *source.Call, ears *list
 	return err
 }
 
-// watch says of legs that hear nothing that they are deaf, and of legs to which
-// nothing comes that they are still, until stop is called.
-func watch(legs []*leg, judge func(heard)) (stop func()) {
+// watch says of legs that hear nothing that they are deaf, of legs to which
+// nothing comes that they are still, and of a call whose transcribing does not
+// go on that it is only screened, until stop is called.
+func watch(legs []*leg, open *beside, judge func(heard)) (stop func()) {
 	var (
 		mu   sync.Mutex // held while it looks
 		over bool
@@ -271,6 +284,9 @@ func watch(legs []*leg, judge func(heard)) (stop func()) {
 			case since == 0 && now.Sub(l.queue.stirred(began)) >= silentAfter:
 				judge(heard{leg: l.leg, still: true})
 			}
+		}
+		if since := open.since.Load(); since != 0 && now.UnixNano()-since > int64(stalledAfter) && !open.failed.Swap(true) {
+			judge(heard{aside: true, partly: errStalled})
 		}
 		tick.Reset(watchEvery)
 	})
@@ -305,6 +321,7 @@ func (p *Pipeline) recorded(ctx, last context.Context, call *source.Call, ears *
 		frames[i] = append(frames[i], f)
 	}
 	var end time.Duration // of the round
+	var open beside
 	for {
 		f, err := call.Audio.ReadFrame(ctx)
 		if err == nil {
@@ -314,9 +331,9 @@ func (p *Pipeline) recorded(ctx, last context.Context, call *source.Call, ears *
 			continue
 		}
 		hearRound(ctx, ears, legs, frames, judge)
-		catchUp(ctx, ears, judge)
+		open.catchUp(ctx, ears, judge)
 		if err != nil {
-			hearLast(last, ears, legs, judge)
+			hearLast(last, ears, legs, &open, judge)
 			return err
 		}
 		end = f.End() + round
@@ -349,12 +366,12 @@ func hearRound(ctx context.Context, ears *listen.Call, legs []*leg, frames [][]a
 	}
 }
 
-func hearLast(last context.Context, ears *listen.Call, legs []*leg, judge func(heard)) {
+func hearLast(last context.Context, ears *listen.Call, legs []*leg, open *beside, judge func(heard)) {
 	for _, l := range legs {
 		judge(l.finish(last, ears))
 	}
 	ears.End()
-	catchUp(last, ears, judge)
+	open.catchUp(last, ears, judge)
 	segs, err := ears.Last(last)
 	judge(heard{aside: true, segments: segs, partly: err})
 }
