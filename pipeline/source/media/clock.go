@@ -22,6 +22,10 @@ const (
 	// scale.
 	quietMean = 160
 
+	// A timestamp that is further back is not of a packet that was late after a
+	// time mark.
+	maxBack = 2 * time.Second
+
 	// Gaps of less are a sender's rounding.
 	minGap = 2 * time.Millisecond
 )
@@ -100,7 +104,7 @@ func (c *clock) silence(to time.Duration) {
 func (c *clock) gap(timestamp uint32, at, maxLead time.Duration) (n int, jumped bool) {
 	d := int64(c.samplesTo(timestamp))
 	c.due = timestamp
-	if c.time(c.pos+d) > at+maxLead || d < -int64(c.samples(markAfter)) {
+	if c.time(c.pos+d) > at+maxLead || d < -int64(c.samples(maxBack)) {
 		d, jumped = int64(c.samples(at-c.end())), true
 	}
 	if d <= int64(c.samples(minGap)) {

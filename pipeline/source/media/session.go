@@ -192,6 +192,10 @@ func (st *Stream) set(cfg StreamConfig) error {
 		if err != nil {
 			return err
 		}
+		if st.track != nil {
+			add(&st.session.gone, st.counts())
+			st.stats = source.Stats{}
+		}
 		st.track = track
 	}
 	cfg.Remote = netip.AddrPortFrom(cfg.Remote.Addr().Unmap(), cfg.Remote.Port())

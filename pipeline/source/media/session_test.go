@@ -493,6 +493,9 @@ func TestStreamChangesInMidCall(t *testing.T) {
 	if before.Leg != audio.Caller || after.Leg != audio.Callee || len(after.PCM) != 160 {
 		t.Errorf("heard %v then %v", before.Leg, after.Leg)
 	}
+	if got := s.Stats(); got.Packets != 2 {
+		t.Errorf("counted %+v over both", got)
+	}
 	// A second stream of a leg cannot speak over the first.
 	again := addStream(t, s, StreamConfig{Leg: audio.Callee})
 	other := dial(t, again, 2)

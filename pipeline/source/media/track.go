@@ -308,8 +308,8 @@ func (t *Track) hand(out []audio.Frame) []audio.Frame {
 
 const (
 	// A leg without audio is told the time once it is so far behind, up to
-	// markLag ago: what is still on its way is not cut off.
-	markAfter = time.Second
+	// markLag ago: once a second, and what is still on its way is not cut off.
+	markAfter = 1500 * time.Millisecond
 	markLag   = 500 * time.Millisecond
 )
 
