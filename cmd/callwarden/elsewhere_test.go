@@ -115,7 +115,7 @@ func TestVoskClientsNeedTheTokenThatOthersNeed(t *testing.T) {
 	defer stop()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	dial := func(authorization string) (*websocket.Conn, int) {
-		conn, resp, err := websocket.Dial(t.Context(), voskAddress(addr, false), &websocket.DialOptions{
+		conn, resp, err := websocket.Dial(t.Context(), voskAddress(addr, false), &websocket.DialOptions{ //nolint:bodyclose // Dial has read it
 			HTTPClient: client, HTTPHeader: http.Header{"Authorization": {authorization}},
 		})
 		if resp == nil {

@@ -95,8 +95,10 @@ func written(words []transcribe.Word) string {
 
 func TestConfidenceOfAWordIsThatOfItsTokens(t *testing.T) {
 	words := whole([]rawWord{
-		{Word: " ver", End: 1, Probability: new(0.5)}, {Word: "i", Start: 1, End: 2, Probability: new(0.5)},
-		{Word: "fy", Start: 2, End: 3, Probability: new(2.0)}, {Word: " it", Start: 3, End: 4},
+		{Word: " ver", End: 1, Probability: new(0.5)},
+		{Word: "i", Start: 1, End: 2, Probability: new(0.5)},
+		{Word: "fy", Start: 2, End: 3, Probability: new(2.0)},
+		{Word: " it", Start: 3, End: 4},
 	})
 	if len(words) != 2 || math.Abs(float64(words[0].Confidence)-2.0/3) > 1e-6 || words[1].Confidence != 0 {
 		t.Errorf("%+v", words)

@@ -93,7 +93,7 @@ func TestAnEndedContextIsNoFaultOfTheServer(t *testing.T) {
 
 func TestSecretsAreOneLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
-	for content, want := range map[string]string{"abc\n": "abc", " abc ": "abc", "abc\ndef": "abc", "": "", "a\x00b": "", "ü": ""} {
+	for content, want := range map[string]string{"abc\n": "abc", "\tabc ": "abc", "abc\ndef": "abc", "": "", "a\x00b": "", "ü": ""} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -259,14 +259,13 @@ func TestServerThatMisbehavesIsNamed(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	answering := func(r *response) func(*serverOf) error {
 		return func(s *serverOf) error {
-			for {
-				if _, err := s.Recv(); err != nil {
-					return nil
-				}
+			_, err := s.Recv()
+			for ; err == nil; _, err = s.Recv() {
 				if err := s.Send(r); err != nil {
 					return err
 				}
 			}
+			return nil
 		}
 	}
 	final := func(words ...*rivapb.WordInfo) *response {
@@ -286,12 +285,11 @@ func TestServerThatMisbehavesIsNamed(t *testing.T) {
 		{"ends early", func(s *serverOf) error { _, err := s.Recv(); return err }, "ended the stream early"},
 		{"reads nothing", func(s *serverOf) error { <-s.Context().Done(); return nil }, "did not answer for 300ms"},
 		{"never ends", func(s *serverOf) error {
-			for {
-				if _, err := s.Recv(); err != nil {
-					<-s.Context().Done()
-					return nil
-				}
+			_, err := s.Recv()
+			for ; err == nil; _, err = s.Recv() {
 			}
+			<-s.Context().Done()
+			return nil
 		}, "did not answer for 300ms"},
 		{"times that run backwards", answering(final(&rivapb.WordInfo{Word: "a", StartTime: 5, EndTime: 4})), "from 5 to 4 ms"},
 		{"10 MB", answering(final(&rivapb.WordInfo{Word: strings.Repeat("a", 10<<20)})), "ResourceExhausted"},
@@ -349,11 +347,10 @@ func TestNextServerIsOpenedWhereOneIsDown(t *testing.T) {
 	dead := l.Addr().String()
 	l.Close()
 	alive := start(t, insecure.NewCredentials(), func(s *serverOf) error {
-		for {
-			if _, err := s.Recv(); err != nil {
-				return nil
-			}
+		_, err := s.Recv()
+		for ; err == nil; _, err = s.Recv() {
 		}
+		return nil
 	})
 	engine := newEngine(t, nil, dead, alive)
 	defer engine.Close()

@@ -188,14 +188,13 @@ func TestGRPCServerThatMisbehavesIsNamed(t *testing.T) {
 	}
 	answering := func(r *response) func(*serverOf) error {
 		return func(s *serverOf) error {
-			for {
-				if _, err := s.Recv(); err != nil {
-					return nil
-				}
+			_, err := s.Recv()
+			for ; err == nil; _, err = s.Recv() {
 				if err := s.Send(r); err != nil {
 					return err
 				}
 			}
+			return nil
 		}
 	}
 	for _, tt := range []struct {

@@ -44,7 +44,7 @@ type socket struct {
 func (e *Engine) dialWebSocket(ctx context.Context, srv *server, phrases []string) (stream.Recogniser, error) {
 	// A transport of its own: nothing is left idle when the session closes.
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: e.tls.Clone(), DisableKeepAlives: true}}
-	conn, resp, err := websocket.Dial(ctx, srv.String(), &websocket.DialOptions{HTTPClient: client})
+	conn, resp, err := websocket.Dial(ctx, srv.String(), &websocket.DialOptions{HTTPClient: client}) //nolint:bodyclose // Dial has read it
 	if err != nil {
 		client.CloseIdleConnections()
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
