@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
@@ -261,7 +262,12 @@ func (p *recordingParser) stream(id, label string) error {
 
 // local is a name without namespace, case, hyphens and underscores.
 func local(n xml.Name) string {
-	return strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(n.Local))
+	return strings.Map(func(r rune) rune {
+		if r == '-' || r == '_' {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, n.Local)
 }
 
 func attribute(t xml.StartElement, names ...string) string {

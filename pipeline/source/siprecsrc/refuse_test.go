@@ -255,6 +255,7 @@ func TestStrangersAndFloodsAreKeptOut(t *testing.T) {
 	r = serve(t, cfg, admitAll)
 	p := r.peer(0)
 	codes := map[int]int{}
+	began := time.Now()
 	for range 30 {
 		res := p.do(p.siprecInvite())
 		codes[res.StatusCode]++
@@ -262,8 +263,9 @@ func TestStrangersAndFloodsAreKeptOut(t *testing.T) {
 			t.Error("no Retry-After")
 		}
 	}
-	if codes[200] < 10 || codes[200] > 15 || codes[503] != 30-codes[200] {
-		t.Errorf("30 calls at once were answered %v", codes)
+	took := time.Since(began)
+	if most := 11 + int(5*took.Seconds()); codes[200] < 10 || codes[200] > most || codes[200]+codes[503] != 30 {
+		t.Errorf("30 calls in %v were answered %v, want at most %d taken", took, codes, most)
 	}
 	if res := p.do(p.request(sip.OPTIONS, "", "")); res.StatusCode != 200 {
 		t.Errorf("OPTIONS during a flood: %s", res.StartLine())
