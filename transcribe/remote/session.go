@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
@@ -48,7 +50,9 @@ type session struct {
 	// reached is the end of the audio that was sent.
 	reached time.Duration
 	moves   bool // its peer is about to end
-	told    told
+	// attached is whether it ever was.
+	attached bool
+	told     told
 	// While it is attached there is a stream. While it is away there is none,
 	// away says why, and recovered is closed when it is over: then there is a
 	// stream, or dead says why there will be none.
@@ -134,7 +138,7 @@ func (s *session) begin(ctx context.Context) error {
 
 // attach makes st the session's stream; mu is held, or nobody knows of s yet.
 func (s *session) attach(st *stream) {
-	s.stream, s.away = st, nil
+	s.stream, s.away, s.attached = st, nil, true
 	s.unheard = st.opened.Unheard
 }
 
@@ -421,7 +425,9 @@ func (s *session) reattach(ctx context.Context) (over bool) {
 		_ = s.e.await(ctx) // its error is ctx's, and the caller looks at that
 		return false
 	}
-	st, err := openStream(ctx, p, s.cfg, s.e.cfg.Answer)
+	resumed := proto.CloneOf(s.cfg)
+	resumed.Resumed = s.wasHeard()
+	st, err := openStream(ctx, p, resumed, s.e.cfg.Answer)
 	if err == nil {
 		s.mu.Lock()
 		s.sent = s.ring.first
@@ -443,6 +449,13 @@ func (s *session) reattach(ctx context.Context) (over bool) {
 		s.mu.Unlock()
 	}
 	return dead != nil
+}
+
+// wasHeard reports whether the session has had a stream.
+func (s *session) wasHeard() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.attached
 }
 
 func (s *session) setAway(why error) {

@@ -11,10 +11,12 @@ import (
 const (
 	// The server is behind when more than one step of live audio in twenty is
 	// heard later than lateAfter, over a window, and full when it has been for
-	// fullAfter windows in a row: what callwarden itself goes by.
+	// fullAfter windows in a row. callwarden's own listening plan gives way
+	// after three, call by call, knowing which matter: this is for clients
+	// without one.
 	lateAfter = 500 * time.Millisecond
 	window    = time.Second
-	fullAfter = 3
+	fullAfter = 10
 	// It takes streams again after so many windows in which nine steps in ten
 	// took less than half of that.
 	calmAfter = 3
@@ -52,7 +54,7 @@ func (d *door) enter() error {
 	return nil
 }
 
-// admit refuses a live stream while those before it are heard late.
+// admit refuses a live stream that is new while those before it are heard late.
 func (d *door) admit(live bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

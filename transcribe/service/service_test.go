@@ -446,8 +446,8 @@ func TestFullServerRefusesWithATimeToTryAgain(t *testing.T) {
 	r.leg(t).ask(config(nil))
 }
 
-// Live streams are refused once audio has been heard late for three seconds,
-// and taken again when it has not for three.
+// Live streams are refused once audio has been heard late for ten seconds, and
+// taken again when it has not for three.
 func TestServerThatIsBehindRefusesLiveStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &door{capacity: 10, empty: make(chan struct{}), began: time.Now()}
@@ -458,13 +458,13 @@ func TestServerThatIsBehindRefusesLiveStreams(t *testing.T) {
 			}
 		}
 		step(10*time.Millisecond, 5)
-		step(time.Second, 2)
+		step(time.Second, 9)
 		if err := d.admit(true); err != nil {
-			t.Errorf("after two bad seconds: %v", err)
+			t.Errorf("after nine bad seconds: %v", err)
 		}
 		step(time.Second, 2)
 		if err := d.admit(true); status.Code(err) != codes.ResourceExhausted || retryOf(err) == 0 {
-			t.Errorf("after four: %v", err)
+			t.Errorf("after eleven: %v", err)
 		}
 		if err := d.admit(false); err != nil {
 			t.Errorf("a recording can wait: %v", err)
@@ -477,7 +477,7 @@ func TestServerThatIsBehindRefusesLiveStreams(t *testing.T) {
 		if err := d.admit(true); err != nil {
 			t.Errorf("after four good seconds: %v", err)
 		}
-		step(time.Second, 4)
+		step(time.Second, 11)
 		<-time.After(10 * time.Second)
 		if err := d.admit(true); err != nil {
 			t.Errorf("when nobody has said anything for long: %v", err)

@@ -173,7 +173,7 @@ func (st *stream) open(ctx context.Context) (*callwardenv1.TranscribeOpened, err
 	if st.cfg = req.GetConfig(); st.cfg == nil {
 		return nil, refusal(codes.FailedPrecondition, reasonConfigExpected, 0, "the first message must be the configuration")
 	}
-	if err := st.s.door.admit(st.cfg.Live); err != nil {
+	if err := st.s.door.admit(st.cfg.Live && !st.cfg.Resumed); err != nil {
 		return nil, err
 	}
 	opt, err := st.options()

@@ -199,6 +199,7 @@ type TranscribeConfig struct {
 	// live audio comes as it is spoken. Others wait for their turn behind
 	// nobody in particular, and are not counted as late.
 	Live          bool `protobuf:"varint,12,opt,name=live,proto3" json:"live,omitempty"`
+	Resumed       bool `protobuf:"varint,13,opt,name=resumed,proto3" json:"resumed,omitempty"` // the leg was heard by a stream that broke: it is not refused because others are heard late
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,6 +314,13 @@ func (x *TranscribeConfig) GetWords() bool {
 func (x *TranscribeConfig) GetLive() bool {
 	if x != nil {
 		return x.Live
+	}
+	return false
+}
+
+func (x *TranscribeConfig) GetResumed() bool {
+	if x != nil {
+		return x.Resumed
 	}
 	return false
 }
@@ -996,7 +1004,7 @@ const file_callwarden_v1_transcribe_proto_rawDesc = "" +
 	"\x06config\x18\x01 \x01(\v2\x1f.callwarden.v1.TranscribeConfigH\x00R\x06config\x126\n" +
 	"\x05audio\x18\x02 \x01(\v2\x1e.callwarden.v1.TranscribeAudioH\x00R\x05audio\x126\n" +
 	"\x05pause\x18\x03 \x01(\v2\x1e.callwarden.v1.TranscribePauseH\x00R\x05pauseB\t\n" +
-	"\arequest\"\xf0\x02\n" +
+	"\arequest\"\x8a\x03\n" +
 	"\x10TranscribeConfig\x12\x17\n" +
 	"\arate_hz\x18\x01 \x01(\x05R\x06rateHz\x128\n" +
 	"\bencoding\x18\x02 \x01(\x0e2\x1c.callwarden.v1.AudioEncodingR\bencoding\x12\x1a\n" +
@@ -1010,7 +1018,8 @@ const file_callwarden_v1_transcribe_proto_rawDesc = "" +
 	"\x0fpartial_results\x18\n" +
 	" \x01(\bR\x0epartialResults\x12\x14\n" +
 	"\x05words\x18\v \x01(\bR\x05words\x12\x12\n" +
-	"\x04live\x18\f \x01(\bR\x04live\"r\n" +
+	"\x04live\x18\f \x01(\bR\x04live\x12\x18\n" +
+	"\aresumed\x18\r \x01(\bR\aresumed\"r\n" +
 	"\x0fTranscribeAudio\x12/\n" +
 	"\x05start\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05start\x12\x18\n" +
 	"\asamples\x18\x02 \x01(\fR\asamples\x12\x14\n" +
