@@ -104,6 +104,7 @@ func (l StaticLeg) stream() (cfg media.StreamConfig, err error) {
 		return cfg, err
 	}
 	cfg.Remote, err = remote(l.Remote)
+	cfg.ByeEnds = true // beside the timeout nothing else does
 	return cfg, err
 }
 

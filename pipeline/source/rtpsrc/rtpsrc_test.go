@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"go.uber.org/goleak"
 
@@ -385,6 +386,35 @@ func TestStaticPortsHearCallAfterCall(t *testing.T) {
 	stop()
 	if st := s.Stats(); st.Begun != 2 || st.Packets != 20 || st.Calls != 0 {
 		t.Errorf("stats %+v", st)
+	}
+}
+
+func TestStaticCallEndsWhenAllHaveSaidGoodbye(t *testing.T) {
+	l := newListener()
+	cfg := testConfig()
+	cfg.Media.Timeout = time.Minute
+	a, b := freePort(t), freePort(t)
+	cfg.Static = []Static{{Name: "line1", Legs: []StaticLeg{{Leg: "caller", Port: a}, {Leg: "callee", Port: b}}}}
+	open(t, cfg, l.handle)
+	for _, port := range []int{a, b} {
+		send(t, fmt.Sprintf("127.0.0.1:%d", port), 1)
+		bye, err := rtcp.Marshal([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: 7}, &rtcp.Goodbye{Sources: []uint32{7}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write(bye); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h := <-l.over; !errors.Is(h.err, io.EOF) || len(h.samples) != 2 {
+		t.Errorf("heard %v until %v", h.samples, h.err)
 	}
 }
 
