@@ -78,8 +78,9 @@ func Open(path string, callerRight bool) (*Recording, error) {
 	if n == 0 {
 		return nil, fmt.Errorf("%s: there is no audio in it", path)
 	}
-	for i, s := range r.Legs {
-		r.Legs[i].PCM = append(s.PCM, make([]int16, n-len(s.PCM))...)
+	for i := range r.Legs {
+		s := &r.Legs[i]
+		s.PCM = append(s.PCM, make([]int16, n-len(s.PCM))...)
 	}
 	return r, nil
 }
