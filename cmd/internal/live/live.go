@@ -81,12 +81,14 @@ type Results struct {
 
 // Step is one number of calls at once.
 type Step struct {
-	Calls    int           `json:"calls"`
-	Held     bool          `json:"held"`
-	Why      string        `json:"why,omitempty"` // they were not held
-	Setup    *caller.Times `json:"setup_ms"`      // INVITE to 200, or the request for ports
-	Refused  int           `json:"refused"`
-	SetupCPS float64       `json:"calls_begun_a_second"`
+	Calls   int           `json:"calls"`
+	Held    bool          `json:"held"`
+	Why     string        `json:"why,omitempty"` // they were not held
+	Setup   *caller.Times `json:"setup_ms"`      // INVITE to 200, or the request for ports
+	Refused int           `json:"refused"`
+	// Answers are those of refused calls, and the errors of failed ones.
+	Answers  map[string]int `json:"answers,omitempty"`
+	SetupCPS float64        `json:"calls_begun_a_second"`
 
 	// Of the measured time.
 	MeasuredS    float64 `json:"measured_s"`
@@ -227,11 +229,12 @@ func (s *Step) fill(before, after sample, calls *caller.Results, lags []float64)
 	s.Sheds = uint64(delta("callwarden_sheds_total"))
 	s.DroppedS = round(delta("callwarden_audio_dropped_seconds_total"), 1)
 	s.Setup, s.ClientBehind = calls.Setup, calls.Behind
-	for _, n := range calls.Refused {
-		s.Refused += n
-	}
-	for _, n := range calls.Failed {
-		s.Refused += n
+	s.Answers = make(map[string]int)
+	for _, answers := range []map[string]int{calls.Refused, calls.Failed} {
+		for answer, n := range answers {
+			s.Answers[answer] += n
+			s.Refused += n
+		}
 	}
 }
 
@@ -239,7 +242,7 @@ func (s *Step) fill(before, after sample, calls *caller.Results, lags []float64)
 func (s *Step) judge(cfg Config, up int) {
 	switch {
 	case s.Refused > 0:
-		s.Why = fmt.Sprintf("%d calls were not taken", s.Refused)
+		s.Why = fmt.Sprintf("%d calls were not taken: %v", s.Refused, s.Answers)
 	case up < s.Calls && !cfg.Turnover:
 		s.Why = fmt.Sprintf("%d calls were up", up)
 	case s.DroppedS > 0:
@@ -285,11 +288,11 @@ func start(ctx context.Context, cfg Config, n int) (*warden, error) {
 }
 
 func (w *warden) run(ctx context.Context, cfg Config, n int) error {
-	httpPort, err := freePort("tcp")
+	httpPort, err := freePort()
 	if err != nil {
 		return err
 	}
-	sipPort, err := freePort("udp")
+	sipPort, err := freePort()
 	if err != nil {
 		return err
 	}
@@ -399,20 +402,22 @@ func (w *warden) wait(ctx context.Context, d time.Duration, tick func(metrics)) 
 	}
 }
 
-// freePort is one that was free a moment ago.
-func freePort(network string) (int, error) {
-	if network == "udp" {
-		c, err := net.ListenPacket("udp", "127.0.0.1:0")
+// freePort is one that was free a moment ago, for TCP and UDP.
+func freePort() (int, error) {
+	var last error
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return 0, err
 		}
-		defer c.Close()
-		return c.LocalAddr().(*net.UDPAddr).Port, nil
+		at := l.Addr().String()
+		_ = l.Close()
+		c, err := net.ListenPacket("udp", at)
+		if err == nil {
+			_ = c.Close()
+			return l.Addr().(*net.TCPAddr).Port, nil
+		}
+		last = err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, last
 }
