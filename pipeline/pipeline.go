@@ -87,7 +87,7 @@ func (p *Pipeline) Listen(ctx context.Context, call *source.Call) (err error) {
 	defer stop()
 
 	c := newChronicle(p, call)
-	ears, err := p.listen.Begin(listen.Subject{ID: call.ID, Tenant: call.Tenant, Legs: call.Legs, Live: call.Live, Mode: call.Listen})
+	ears, err := p.listen.Begin(listen.Subject{ID: call.ID, Tenant: call.Tenant, Legs: call.Legs, Live: call.Live, Mode: call.Listen, Language: call.Language})
 	if err != nil {
 		return c.refuse(last, err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/callwarden/callwarden/cmd/internal/caller"
 	"github.com/callwarden/callwarden/cmd/internal/eval"
+	"github.com/callwarden/callwarden/pipeline/admit"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/transcribe/route"
 )
@@ -217,7 +218,11 @@ func TestServeRoutesAndTellsTheMetricsOfIt(t *testing.T) {
 	s := startServer(t, "", func(cfg *serveConfig) {
 		cfg.Transcriber.Mode, cfg.Transcriber.Backend = inProcess, routeBackend
 		cfg.Transcriber.Backends = namedBackends{"near": {"backend": "none"}, "far": {"backend": "none"}}
-		cfg.Transcriber.Routing.Rules = []route.Rule{{Leg: []string{"caller"}, Backend: "near"}, {Backend: "far", Fallback: "near", Shadow: "near"}}
+		cfg.Transcriber.Routing.Rules = []route.Rule{
+			{Leg: []string{"caller"}, Backend: "near"},
+			{Language: []string{"fr"}, Backend: "far", Fallback: "near", Shadow: "near"}, // as the rule below says
+		}
+		cfg.Admit.Rules = []admit.Rule{{Name: "french trunk", Then: admit.Listen, Source: []string{"rtp"}, Language: "fr-CA"}}
 	})
 	if r, err := s.call(t.Context(), caller.RTP, 1, time.Second); err != nil || !r.Good() {
 		t.Fatalf("%v, %+v", err, r)

@@ -400,6 +400,9 @@ func (s *server) handle(ctx, taking, calling context.Context, call *source.Call)
 	if d.Listen != "" {
 		call.Listen = d.Listen
 	}
+	if d.Language != "" {
+		call.Language = d.Language
+	}
 	if d.Tenant != "" {
 		call.Tenant = d.Tenant
 	}

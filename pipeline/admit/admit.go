@@ -60,6 +60,9 @@ type Rule struct {
 	// screen, and the tenant that it belongs to; empty leaves them as they are.
 	Listen    string `yaml:"listen"`
 	SetTenant string `yaml:"set_tenant"`
+	// Language is what is spoken, BCP 47, for the rules that choose a
+	// transcriber.
+	Language string `yaml:"language"`
 }
 
 // DefaultConfig hears every call.
@@ -103,8 +106,8 @@ func (c Config) Validate() error {
 		if r.Listen != "" && r.Listen != "full" && r.Listen != "screen" {
 			fault("%s.listen: %q must be full, screen or empty", at, r.Listen)
 		}
-		if r.Then == Skip && (r.Listen != "" || r.SetTenant != "") {
-			fault("%s.then: skip leaves nothing for listen or set_tenant to act on", at)
+		if r.Then == Skip && (r.Listen != "" || r.SetTenant != "" || r.Language != "") {
+			fault("%s.then: skip leaves nothing for listen, set_tenant or language to act on", at)
 		}
 		if strings.ContainsAny(r.SetTenant, ". *>\t\r\n") {
 			fault("%s.set_tenant: %q must be a name without dots, spaces, * and >", at, r.SetTenant)
@@ -143,7 +146,7 @@ type Decision struct {
 	Rule  string // that decided; empty where none fits
 	Told  bool   // of a call that is not heard: events say so
 
-	Listen, Tenant string // of a call that is heard, where they change
+	Listen, Tenant, Language string // of a call that is heard, where they change
 }
 
 // Rules decide. They are used from any goroutine.
@@ -163,17 +166,17 @@ func (r *Rules) Decide(call *source.Call) Decision {
 	for i := range r.cfg.Rules {
 		rule := &r.cfg.Rules[i]
 		if rule.fits(call) {
-			return r.decision(rule.Then, rule.Name, rule.Listen, rule.SetTenant)
+			return r.decision(*rule)
 		}
 	}
-	return r.decision(r.cfg.Otherwise, "", "", "")
+	return r.decision(Rule{Then: r.cfg.Otherwise})
 }
 
-func (r *Rules) decision(then, name, listen, tenant string) Decision {
-	if then == Skip {
-		return Decision{Rule: name, Told: !r.cfg.Silent}
+func (r *Rules) decision(by Rule) Decision {
+	if by.Then == Skip {
+		return Decision{Rule: by.Name, Told: !r.cfg.Silent}
 	}
-	return Decision{Heard: true, Rule: name, Listen: listen, Tenant: tenant}
+	return Decision{Heard: true, Rule: by.Name, Listen: by.Listen, Tenant: by.SetTenant, Language: by.Language}
 }
 
 // Reason is what a status event says of a call that is not heard.

@@ -63,7 +63,7 @@ func TestFirstRuleThatFitsDecides(t *testing.T) {
 		{Name: "ministry", Then: Skip, Number: []string{"+4930182*"}},
 		{Name: "no consent", Then: Skip, Attributes: map[string][]string{"consent": {"no"}}},
 		{Name: "anonymous inbound", Then: Listen, From: []string{"anonymous"}, Direction: []string{"inbound"}, Listen: "full"},
-		{Name: "flagged trunk", Then: Listen, Trunk: []string{"sbc-flagged"}, Source: []string{"siprec"}, SetTenant: "flagged"},
+		{Name: "flagged trunk", Then: Listen, Trunk: []string{"sbc-flagged"}, Source: []string{"siprec"}, SetTenant: "flagged", Language: "fr"},
 	}})
 	for _, c := range []struct {
 		call *source.Call
@@ -73,7 +73,7 @@ func TestFirstRuleThatFitsDecides(t *testing.T) {
 		{call("b", "from", "+49301821", "trunk", "sbc-flagged"), Decision{Rule: "ministry", Told: true}},
 		{call("c", "trunk", "sbc-flagged", "from", "+1", "consent", "NO"), Decision{Rule: "no consent", Told: true}},
 		{call("d", "direction", "Inbound"), Decision{Heard: true, Rule: "anonymous inbound", Listen: "full"}},
-		{call("e", "trunk", "SBC-flagged", "from", "+1"), Decision{Heard: true, Rule: "flagged trunk", Tenant: "flagged"}},
+		{call("e", "trunk", "SBC-flagged", "from", "+1"), Decision{Heard: true, Rule: "flagged trunk", Tenant: "flagged", Language: "fr"}},
 		{call("f", "from", "+1"), Decision{Told: true}},
 	} {
 		if got := r.Decide(c.call); got != c.want {

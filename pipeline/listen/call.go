@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -23,18 +24,19 @@ const stayAwake = 2 * time.Minute
 // order of the media clock, and transcribed until there is no more, before the
 // next is heard.
 type Call struct {
-	l       *Listener
-	id      string
-	tenant  string
-	live    bool
-	mode    string // what is done, which may be less than what was asked for
-	reason  string
-	hints   []string // for the open vocabulary
-	phrases []string
-	digits  []string
-	legs    []*leg
-	byLeg   map[audio.Leg]*leg
-	work    chan struct{} // holds one token when Transcribe may have work; any method of Call sends
+	l        *Listener
+	id       string
+	tenant   string
+	language string // BCP 47; empty means the model's own
+	live     bool
+	mode     string // what is done, which may be less than what was asked for
+	reason   string
+	hints    []string // for the open vocabulary
+	phrases  []string
+	digits   []string
+	legs     []*leg
+	byLeg    map[audio.Leg]*leg
+	work     chan struct{} // holds one token when Transcribe may have work; any method of Call sends
 
 	mu       sync.Mutex
 	scorer   Scorer
@@ -65,6 +67,8 @@ type Subject struct {
 	// Mode is Full or Screening where this call is listened to in another way
 	// than the Listener's.
 	Mode string
+	// Language is BCP 47 where it is another than the Listener's.
+	Language string
 }
 
 // Begin starts listening to a call. The caller closes the Call. Live calls
@@ -73,6 +77,7 @@ type Subject struct {
 func (l *Listener) Begin(s Subject) (*Call, error) {
 	c := &Call{l: l, id: s.ID, tenant: s.Tenant, live: s.Live, byLeg: make(map[audio.Leg]*leg), work: make(chan struct{}, 1)}
 	c.mode, c.reason = l.way(s.Mode)
+	c.language = cmp.Or(s.Language, l.cfg.Language)
 	if l.cfg.Hints != nil {
 		c.hints = l.cfg.Hints()
 	}
@@ -96,12 +101,12 @@ func (l *Listener) Begin(s Subject) (*Call, error) {
 
 // options are those of the open vocabulary for a leg.
 func (c *Call) options(side audio.Leg) transcribe.Options {
-	return transcribe.Options{Call: c.id, Tenant: c.tenant, Leg: side, Hints: c.hints, Live: c.live}
+	return transcribe.Options{Call: c.id, Tenant: c.tenant, Language: c.language, Leg: side, Hints: c.hints, Live: c.live}
 }
 
 // closed are those of a closed list.
 func (c *Call) closed(side audio.Leg, phrases []string) transcribe.Options {
-	return transcribe.Options{Call: c.id, Tenant: c.tenant, Leg: side, Phrases: phrases, Live: c.live}
+	return transcribe.Options{Call: c.id, Tenant: c.tenant, Language: c.language, Leg: side, Phrases: phrases, Live: c.live}
 }
 
 // Mode is the way of listening to the call: Full or Screening.

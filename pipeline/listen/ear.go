@@ -48,7 +48,7 @@ type ear struct {
 }
 
 func (l *Listener) newEar(opt transcribe.Options, heard transcribe.Heard, utterances *atomic.Int32) *ear {
-	opt.Language, opt.RateHz = l.cfg.Language, l.engine.Info().RateHz
+	opt.RateHz = l.engine.Info().RateHz
 	return &ear{l: l, opt: opt, heard: heard, utterances: utterances, current: -1}
 }
 

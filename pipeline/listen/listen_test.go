@@ -215,7 +215,7 @@ func TestSessionsAreToldWhoseCallItIsAndWhatToExpect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := l.Begin(Subject{ID: "call", Tenant: "acme", Legs: []audio.Leg{audio.Caller}})
+		c, err := l.Begin(Subject{ID: "call", Tenant: "acme", Language: "en-GB", Legs: []audio.Leg{audio.Caller}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +233,7 @@ func TestSessionsAreToldWhoseCallItIsAndWhatToExpect(t *testing.T) {
 			t.Fatalf("%s: opened %d sessions, want 1", mode, len(asked))
 		}
 		got := asked[0]
-		if got.Call != "call" || got.Tenant != "acme" || got.Leg != audio.Caller {
+		if got.Call != "call" || got.Tenant != "acme" || got.Language != "en-GB" || got.Leg != audio.Caller {
 			t.Errorf("%s: opened for %+v", mode, got)
 		}
 		if hinted := len(got.Hints) == 2; hinted != (mode == Full) {

@@ -25,6 +25,9 @@ type Call struct {
 	// Listen is "full" or "screen" where this call is listened to in another
 	// way than others.
 	Listen string
+	// Language is what is spoken, BCP 47; empty where that is not known, or as
+	// for all calls.
+	Language string
 	// Admitted, where not nil, is called by the handler once it is sure that it
 	// will listen, and before it reads Audio: the source answers its peer only
 	// then. A handler that returns without having called it has refused the
