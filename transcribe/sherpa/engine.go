@@ -41,13 +41,18 @@ type Config struct {
 	// Silence after words ends an utterance, and so does MaxUtterance.
 	Silence      time.Duration `yaml:"silence"`
 	MaxUtterance time.Duration `yaml:"max_utterance"`
+	// A model with a keywords.txt beside it is a keyword spotter: it takes
+	// phrase lists. Threshold is how sure it must be of each token of a
+	// phrase, Boost how much likelier the phrases become.
+	Threshold float64 `yaml:"threshold"`
+	Boost     float64 `yaml:"boost"`
 }
 
 // DefaultConfig is Config with everything but the paths.
 func DefaultConfig() Config {
 	return Config{
 		Language: "en-US", RateHz: 16000, Features: 80,
-		Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second,
+		Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, Threshold: 0.25, Boost: 1,
 	}
 }
 
@@ -63,6 +68,12 @@ func (c Config) Validate() error {
 	case c.MaxUtterance < 5*time.Second || c.MaxUtterance > 5*time.Minute:
 		return fmt.Errorf("max_utterance: %v must be from 5s to 5m", c.MaxUtterance)
 	}
+	switch {
+	case !(c.Threshold > 0 && c.Threshold < 1):
+		return fmt.Errorf("threshold: %g must be over 0 and under 1", c.Threshold)
+	case !(c.Boost >= 0 && c.Boost <= 10):
+		return fmt.Errorf("boost: %g must be from 0 to 10", c.Boost)
+	}
 	for key, path := range map[string]string{"library": c.Library, "runtime": c.Runtime, "model": c.Model} {
 		if strings.ContainsRune(path, 0) {
 			return fmt.Errorf("%s: %q must be a path", key, path)
@@ -73,15 +84,20 @@ func (c Config) Validate() error {
 
 // Engine is one loaded model. Its methods may be called from any goroutine.
 type Engine struct {
-	cfg Config
-	lib *library
+	cfg     Config
+	lib     *library
+	speller *speller // nil where the model is no keyword spotter
 
 	mu       sync.Mutex
 	rec      uintptr // 0 once closed
+	spotter  uintptr // with a speller
 	sessions int
 }
 
-var _ transcribe.Engine = (*Engine)(nil)
+var (
+	_ transcribe.Engine     = (*Engine)(nil)
+	_ transcribe.Vocabulary = (*Engine)(nil)
+)
 
 // New loads the library and the model. What is not there, or is not what it
 // should be, is an error wrapping [transcribe.ErrNotInstalled].
@@ -109,14 +125,40 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: sherpa-onnx model %q: %w", transcribe.ErrNotInstalled, cfg.Model, err)
 	}
-	log.Info("speech model loaded", "backend", "sherpa", "model", filepath.Base(cfg.Model), "kind", folder.modelType, "library", lib.version())
-	return &Engine{cfg: cfg, lib: lib, rec: rec}, nil
+	e := &Engine{cfg: cfg, lib: lib, rec: rec}
+	if folder.spots {
+		if err := e.loadSpotter(folder); err != nil {
+			lib.destroyRecogniser(rec)
+			return nil, fmt.Errorf("%w: sherpa-onnx model %q: %w", transcribe.ErrNotInstalled, cfg.Model, err)
+		}
+	}
+	log.Info("speech model loaded", "backend", "sherpa", "model", filepath.Base(cfg.Model), "kind", folder.modelType, "library", lib.version(), "phrases", folder.spots)
+	return e, nil
+}
+
+// loadSpotter loads the model a second time, as a keyword spotter.
+func (e *Engine) loadSpotter(f *folder) (err error) {
+	if e.speller, err = newSpeller(f.tokens, filepath.Join(e.cfg.Model, "bpe.model")); err != nil {
+		return err
+	}
+	e.spotter, err = e.lib.spotter(f, e.cfg, f.lastToken)
+	return err
+}
+
+// Knows reports whether the model can write word, in a phrase list.
+func (e *Engine) Knows(word string) bool {
+	if e.speller == nil {
+		return true // in a model without phrase lists nobody asks
+	}
+	_, ok := e.speller.spell(strings.ToLower(word))
+	return ok
 }
 
 // Info is what the engine can do.
 func (e *Engine) Info() transcribe.Info {
 	return transcribe.Info{
-		Backend: "sherpa", Model: filepath.Base(e.cfg.Model), Language: e.cfg.Language, RateHz: e.cfg.RateHz, Native: true,
+		Backend: "sherpa", Model: filepath.Base(e.cfg.Model), Language: e.cfg.Language, RateHz: e.cfg.RateHz,
+		Phrases: e.speller != nil, Native: true,
 	}
 }
 
@@ -134,7 +176,7 @@ func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.S
 		return nil, fmt.Errorf("%w: language %q, the model has %q", transcribe.ErrOption, opt.Language, e.cfg.Language)
 	}
 	if len(opt.Phrases) > 0 {
-		return nil, fmt.Errorf("%w: phrases, a transducer closes no vocabulary", transcribe.ErrOption)
+		return e.openPhrases(opt)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -159,6 +201,10 @@ func (e *Engine) Close() error {
 	if e.rec != 0 {
 		e.lib.destroyRecogniser(e.rec)
 		e.rec = 0
+	}
+	if e.spotter != 0 {
+		e.lib.spot.destroy(e.spotter)
+		e.spotter = 0
 	}
 	return nil
 }
@@ -189,12 +235,17 @@ func (l *listener) Hear(ctx context.Context, pcm []int16) ([]stream.Hypothesis, 
 		return nil, nil
 	}
 	l.fed = true
-	l.samples = l.samples[:0]
-	for _, v := range pcm {
-		l.samples = append(l.samples, float32(v)/32768)
-	}
+	l.samples = appendSamples(l.samples[:0], pcm)
 	l.lib.accept(l.stream, int32(l.e.cfg.RateHz), &l.samples[0], int32(len(l.samples)))
 	return l.decode(ctx)
+}
+
+// appendSamples appends pcm as the library takes it.
+func appendSamples(dst []float32, pcm []int16) []float32 {
+	for _, v := range pcm {
+		dst = append(dst, float32(v)/32768)
+	}
+	return dst
 }
 
 // decode hears what was fed and says what came of it.
@@ -223,8 +274,7 @@ func (l *listener) decode(ctx context.Context) ([]stream.Hypothesis, error) {
 }
 
 func (l *listener) say(final bool) (stream.Hypothesis, error) {
-	data := l.lib.say(l.rec, l.stream)
-	h, err := parseResult(data)
+	h, err := parseResult(copyText(l.lib.result(l.rec, l.stream), l.lib.destroyResult))
 	if err != nil {
 		return h, err
 	}

@@ -18,6 +18,8 @@ import (
 type folder struct {
 	encoder, decoder, joiner, tokens string
 	modelType                        string
+	spots                            bool   // it is a keyword spotter
+	lastToken                        string // that of the highest number
 }
 
 // What the library reads from each model file's own notes, by kind of encoder.
@@ -78,9 +80,11 @@ func readFolder(dir string) (*folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: vocab_size %q is no number", f.decoder, notes["vocab_size"])
 	}
-	if err := checkTokens(f.tokens, vocabulary); err != nil {
+	if f.lastToken, err = checkTokens(f.tokens, vocabulary); err != nil {
 		return nil, err
 	}
+	_, err = os.Stat(filepath.Join(dir, "keywords.txt"))
+	f.spots = err == nil
 	return &f, nil
 }
 
@@ -232,14 +236,15 @@ func parseEntry(data []byte) (key, value string, err error) {
 // maxVocabulary is far above what a transducer has.
 const maxVocabulary = 1_000_000
 
-// checkTokens looks whether each of the model's outputs has a symbol.
-func checkTokens(path string, vocabulary int) error {
+// checkTokens looks whether each of the model's outputs has a symbol, and
+// returns the last.
+func checkTokens(path string, vocabulary int) (last string, err error) {
 	if vocabulary < 1 || vocabulary > maxVocabulary {
-		return fmt.Errorf("%s: for a vocabulary of %d", path, vocabulary)
+		return "", fmt.Errorf("%s: for a vocabulary of %d", path, vocabulary)
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer file.Close()
 	has := make([]bool, vocabulary)
@@ -251,20 +256,23 @@ func checkTokens(path string, vocabulary int) error {
 		}
 		id, err := strconv.Atoi(fields[len(fields)-1])
 		if err != nil || len(fields) > 2 || id < 0 {
-			return fmt.Errorf("%s: line %d must have a symbol and its number", path, n)
+			return "", fmt.Errorf("%s: line %d must have a symbol and its number", path, n)
 		}
 		if id < vocabulary {
 			if has[id] {
-				return fmt.Errorf("%s: line %d: number %d has a symbol already", path, n, id)
+				return "", fmt.Errorf("%s: line %d: number %d has a symbol already", path, n, id)
 			}
 			has[id] = true
+			if id == vocabulary-1 {
+				last = fields[0]
+			}
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	if id := slices.Index(has, false); id >= 0 {
-		return fmt.Errorf("%s: number %d of %d has no symbol", path, id, vocabulary)
+		return "", fmt.Errorf("%s: number %d of %d has no symbol", path, id, vocabulary)
 	}
-	return nil
+	return last, nil
 }

@@ -29,6 +29,8 @@ type library struct {
 	reset         func(rec, stream uintptr)
 	result        func(rec, stream uintptr) *byte // JSON, to be destroyed
 	destroyResult func(json *byte)
+
+	spot spotterLibrary
 }
 
 // knownVersion is what the structures below are from. They only ever grew at
@@ -66,6 +68,14 @@ func openLibrary(path, onnxRuntime string) (*library, error) {
 		{&lib.reset, "SherpaOnnxOnlineStreamReset"},
 		{&lib.result, "SherpaOnnxGetOnlineStreamResultAsJson"},
 		{&lib.destroyResult, "SherpaOnnxDestroyOnlineStreamResultJson"},
+		{&lib.spot.create, "SherpaOnnxCreateKeywordSpotter"},
+		{&lib.spot.destroy, "SherpaOnnxDestroyKeywordSpotter"},
+		{&lib.spot.newStream, "SherpaOnnxCreateKeywordStreamWithKeywords"},
+		{&lib.spot.ready, "SherpaOnnxIsKeywordStreamReady"},
+		{&lib.spot.decode, "SherpaOnnxDecodeKeywordStream"},
+		{&lib.spot.reset, "SherpaOnnxResetKeywordStream"},
+		{&lib.spot.result, "SherpaOnnxGetKeywordResultAsJson"},
+		{&lib.spot.destroyResult, "SherpaOnnxFreeKeywordResultJson"},
 	} {
 		symbol, err := purego.Dlsym(handle, f.name)
 		if err != nil || symbol == 0 {
@@ -123,23 +133,17 @@ var errNative = errors.New("the library gave no recogniser")
 // recogniser makes one of a model whose files have been looked at.
 func (l *library) recogniser(f *folder, cfg Config) (uintptr, error) {
 	var c onlineRecogniser
-	var keep []*byte
-	text := func(s string) *byte {
-		b := append([]byte(s), 0)
-		keep = append(keep, &b[0])
-		return &b[0]
-	}
+	keep := c.model.fill(f)
+	greedy := []byte("greedy_search\x00")
 	c.rateHz, c.features = int32(cfg.RateHz), int32(cfg.Features)
-	c.model.encoder, c.model.decoder, c.model.joiner = text(f.encoder), text(f.decoder), text(f.joiner)
-	c.model.tokens, c.model.threads, c.model.provider = text(f.tokens), 1, text("cpu")
-	c.model.modelType = text(f.modelType)
-	c.decoding, c.paths = text("greedy_search"), 4
+	c.decoding, c.paths = &greedy[0], 4
 	c.endpoints = 1
 	c.silenceAlone = float32(cfg.Silence.Seconds() * 2)
 	c.silenceAfter = float32(cfg.Silence.Seconds())
 	c.longest = float32(cfg.MaxUtterance.Seconds())
 	rec := l.newRecogniser(unsafe.Pointer(&c))
 	runtime.KeepAlive(keep)
+	runtime.KeepAlive(greedy)
 	runtime.KeepAlive(&c)
 	if rec == 0 {
 		return 0, errNative
@@ -147,13 +151,26 @@ func (l *library) recogniser(f *folder, cfg Config) (uintptr, error) {
 	return rec, nil
 }
 
-// say is the stream's result as JSON.
-func (l *library) say(rec, stream uintptr) []byte {
-	p := l.result(rec, stream)
+// fill names the model's files. The strings must be kept alive until the
+// library has read them.
+func (m *onlineModel) fill(f *folder) (keep [][]byte) {
+	text := func(s string) *byte {
+		b := append([]byte(s), 0)
+		keep = append(keep, b)
+		return &b[0]
+	}
+	m.encoder, m.decoder, m.joiner = text(f.encoder), text(f.decoder), text(f.joiner)
+	m.tokens, m.threads, m.provider = text(f.tokens), 1, text("cpu")
+	m.modelType = text(f.modelType)
+	return keep
+}
+
+// copyText copies a string of the library's and gives it back.
+func copyText(p *byte, destroy func(*byte)) []byte {
 	if p == nil {
 		return nil
 	}
-	defer l.destroyResult(p)
+	defer destroy(p)
 	n := 0
 	for *(*byte)(unsafe.Add(unsafe.Pointer(p), n)) != 0 {
 		n++

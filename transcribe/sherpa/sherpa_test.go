@@ -50,10 +50,60 @@ func newEngine(t testing.TB) *Engine {
 	return engine
 }
 
+// newSpotter is an engine with phrase lists.
+func newSpotter(t testing.TB) *Engine {
+	t.Helper()
+	cfg := installed(t)
+	cfg.Model = writeModel(t, func(f map[string][]byte) { f["keywords.txt"] = []byte("▁HELLO ▁WORLD @HELLO_WORLD\n") })
+	engine, err := New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return engine
+}
+
 func TestConformance(t *testing.T) {
-	transcribetest.Run(t, func(t *testing.T) transcribetest.Subject {
-		return transcribetest.Subject{Engine: newEngine(t), RateHz: rate, Speech: spoken(" hwh whw hw hw ")}
-	})
+	for name, open := range map[string]func(testing.TB) *Engine{"transducer": newEngine, "keyword spotter": newSpotter} {
+		t.Run(name, func(t *testing.T) {
+			transcribetest.Run(t, func(t *testing.T) transcribetest.Subject {
+				return transcribetest.Subject{
+					Engine: open(t), RateHz: rate, Speech: spoken(" hwh whw hw hw "), Phrase: "hello world", NonWord: "anydesk",
+				}
+			})
+		})
+	}
+}
+
+func TestPhrasesAreSpottedWhereTheyAreSaid(t *testing.T) {
+	engine := newSpotter(t)
+	defer engine.Close()
+	session, err := engine.Open(t.Context(), transcribe.Options{Phrases: []string{"World hello world", "… hello world …", "hello … hello", "hello there"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	if unheard := session.(transcribe.PhraseSession).Unheard(); !slices.Equal(unheard, []string{"there"}) {
+		t.Errorf("unheard %q", unheard)
+	}
+	pcm := spoken(" h w  hw ")
+	segments, err := session.Write(t.Context(), audio.Frame{Rate: rate, PCM: pcm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, err := session.Finish(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	segments = append(segments, rest...)
+	last := len(segments) - 1
+	if last < 0 || segments[last].Text != "hello world" || !segments[last].Final {
+		t.Fatalf("%+v", segments)
+	}
+	for i, want := range []float64{5.4, 5.7} {
+		if w := segments[last].Words[i]; math.Abs(w.Start.Seconds()-want) > 0.25 {
+			t.Errorf("%q at %v, want it at %g s", w.Text, w.Start, want)
+		}
+	}
 }
 
 func TestWordsHaveTheirTimes(t *testing.T) {
