@@ -224,12 +224,13 @@ func (c *chronicle) skip(ctx context.Context, reason string) error {
 // the meter and the listening plan, and all of it to the sink.
 func (c *chronicle) judge(ctx context.Context, h heard) {
 	changed := false
-	if h.aside {
+	switch {
+	case h.aside:
 		changed = (h.partly == nil) != (c.partly == nil)
 		c.partly = h.partly
-	} else if h.still {
+	case h.still:
 		changed = c.legs[h.leg.String()].noteStill()
-	} else {
+	default:
 		c.at = max(c.at, h.at)
 		changed = c.legs[h.leg.String()].note(h)
 	}

@@ -101,7 +101,7 @@ func TestCheckAcceptsAFileOfWhatDiffers(t *testing.T) {
 
 func TestCheckSaysAllFaultsAtOnceAndWhatToType(t *testing.T) {
 	code, _, errs := checkedConfig(t, `log:
-  levle: debug
+  levels: debug
 http:
   listen: 8080
 sources:
@@ -131,7 +131,7 @@ colour: blue
 		t.Errorf("exit %d, want %d", code, exitUsage)
 	}
 	for _, want := range []string{
-		`c.yml: line 2: log.levle: is no key that callwarden knows; type: level: …`,
+		`c.yml: line 2: log.levels: is no key that callwarden knows; type: level: …`,
 		`c.yml: line 4: http.listen: "8080" must be an address and port, such as 127.0.0.1:8080, or empty; type: listen: "127.0.0.1:8080"  (the default)`,
 		`c.yml: line 8: sources.rtp.calls: many must be a whole number; type: calls: 1000  (the default)`,
 		`c.yml: line 10: sources.rtp.media.ports.max: 70000 must be`,
@@ -163,8 +163,10 @@ func TestCheckRefusesWhatCanNeverWork(t *testing.T) {
 		"empty":   {"", "c.yml: sources: none is enabled"},
 		"no sink": {on + "sinks: {nats: {enabled: false}}", "sinks: none is enabled"},
 		"no YAML": {"log: [", "is no YAML"},
-		"route to nobody": {on + "transcriber: {mode: inprocess, backend: route, backends: {near: {backend: vosk}}, routing: {rules: [{backend: far}]}}",
-			`transcriber.routing.rules: "far" must be one of the backends: near`},
+		"route to nobody": {
+			on + "transcriber: {mode: inprocess, backend: route, backends: {near: {backend: vosk}}, routing: {rules: [{backend: far}]}}",
+			`transcriber.routing.rules: "far" must be one of the backends: near`,
+		},
 		"no remote":     {on + "transcriber: {mode: remote}", "transcriber.remote.addresses: none is given"},
 		"no transcript": {on + "transcriber: {mode: inprocess, backend: script}", `transcriber.backend: "script" must be one of vosk`},
 		"a tab":         {"log:\n\tlevel: info", "line 2: is no YAML"},

@@ -367,9 +367,9 @@ func suggest(key string, known map[string]field) string {
 // lineOf takes the line out of an error of the YAML decoder.
 func lineOf(err error) (line int, text string) {
 	text = err.Error()
-	var te *yaml.TypeError
-	if errors.As(err, &te) && len(te.Errors) > 0 {
-		text = fmt.Sprint(te.Errors[0])
+	var several *yaml.LoadErrors
+	if errors.As(err, &several) && len(several.Errors) > 0 {
+		text = fmt.Sprint(several.Errors[0])
 	}
 	text = strings.TrimPrefix(text, "yaml: ")
 	if i := strings.Index(text, "line "); i >= 0 {
