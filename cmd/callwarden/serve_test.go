@@ -26,9 +26,11 @@ import (
 	"github.com/callwarden/callwarden/transcribe/script"
 )
 
-// fraudInShort is a scripted fraud that is over in five seconds.
-const fraudInShort = `0.2 1.6 caller final we just sent a six digit code to your phone please read me the code
-2.0 3.4 callee final okay the code is four seven two nine one six`
+// fraudInShort is a scripted fraud that is over in three seconds.
+const fraudInShort = `0.1 1.1 caller final we just sent a six digit code to your phone please read me the code
+1.3 2.3 callee final okay the code is four seven two nine one six`
+
+const shortCall = 3 * time.Second
 
 // lines is stdout of a server, readable while it runs.
 type lines struct {
@@ -224,11 +226,15 @@ func (s *served) entrance(name string) *entrance {
 func TestServedCallsAreHeardJudgedAndTold(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	s := startServer(t, fraudInShort, nil)
+	var calling sync.WaitGroup
 	for _, way := range []string{caller.RTP, caller.AudioSocket} {
-		if r, err := s.call(t.Context(), way, 1, 5*time.Second); err != nil || !r.Good() {
-			t.Fatalf("%s: %v, %+v", way, err, r)
-		}
+		calling.Go(func() {
+			if r, err := s.call(t.Context(), way, 1, shortCall); err != nil || !r.Good() {
+				t.Errorf("%s: %v, %+v", way, err, r)
+			}
+		})
 	}
+	calling.Wait()
 	until(t, "the end of both calls", func() bool { return len(s.out.events(t, "call.ended")) == 2 })
 	if code, text := s.get("/readyz"); code != http.StatusOK {
 		t.Errorf("readyz %d: %s", code, text)
@@ -280,7 +286,7 @@ func TestDrainLetsCallsEndAndTakesNoMore(t *testing.T) {
 	var calling sync.WaitGroup
 	for _, way := range []string{caller.RTP, caller.AudioSocket} {
 		calling.Go(func() {
-			if r, err := s.call(t.Context(), way, 1, 5*time.Second); err != nil || !r.Good() {
+			if r, err := s.call(t.Context(), way, 1, shortCall); err != nil || !r.Good() {
 				t.Errorf("%s: %v, %+v", way, err, r)
 			}
 		})
@@ -465,14 +471,14 @@ examples:
 		t.Fatal(err)
 	}
 	write("1")
-	const late = "4.0 5.0 caller final read me the code"
+	const late = "2.6 3.1 caller final read me the code"
 	s := startServer(t, late, func(c *serveConfig) { c.Judge.Packs = dir })
 	var calling sync.WaitGroup
-	calling.Go(func() { _, _ = s.call(t.Context(), caller.AudioSocket, 1, 6*time.Second) })
+	calling.Go(func() { _, _ = s.call(t.Context(), caller.AudioSocket, 1, 3500*time.Millisecond) })
 	until(t, "the first call", func() bool { return len(s.out.events(t, "call.started")) == 1 })
 	write("2")
 	until(t, "the packs to be reloaded", func() bool { return strings.Contains(s.errs.String(), "tactic packs reloaded") })
-	calling.Go(func() { _, _ = s.call(t.Context(), caller.AudioSocket, 1, 6*time.Second) })
+	calling.Go(func() { _, _ = s.call(t.Context(), caller.AudioSocket, 1, 3500*time.Millisecond) })
 	until(t, "both calls to end", func() bool { return len(s.out.events(t, "call.ended")) == 2 })
 	calling.Wait()
 	if err := s.end(); err != nil {
