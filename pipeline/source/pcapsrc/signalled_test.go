@@ -94,6 +94,41 @@ func TestWhoInvitesIsTheCaller(t *testing.T) {
 	}
 }
 
+func TestSIPOverIPv6IsRead(t *testing.T) {
+	const a, b = "[2001:db8::1]:4000", "[2001:db8::2]:5000"
+	six := func(host string, port int) string {
+		return fmt.Sprintf("v=0\r\no=- 1 1 IN IP6 %s\r\ns=-\r\nc=IN IP6 %s\r\nt=0 0\r\nm=audio %d RTP/AVP 0\r\n", host, host, port)
+	}
+	c := plainCall()
+	c.offer, c.answer = six("2001:db8::1", 4000), six("2001:db8::2", 5000)
+	messages := c.messages()
+	for i := range messages {
+		messages[i].src = strings.NewReplacer("192.0.2.1", "[2001:db8::1]", "198.51.100.2", "[2001:db8::2]").Replace(messages[i].src)
+		messages[i].dst = strings.NewReplacer("192.0.2.1", "[2001:db8::1]", "198.51.100.2", "[2001:db8::2]").Replace(messages[i].dst)
+	}
+	pcm := speech(8000, 1)
+	f := one(t, capture(plainEthernet, 65535, messages, talk(200*ms, b, a, 2, pcm)), Options{})
+	if !slices.Equal(f.pcm[audio.Callee], heardOf(pcm)) || f.Attributes["from"] != "+15550100" {
+		t.Errorf("call %+v", f.Call)
+	}
+}
+
+func TestMapDescribesWhatNobodyElseDoes(t *testing.T) {
+	pcm := speech(8000, 1)
+	packets := talk(0, phoneA, phoneB, 1, pcm)
+	for i := range packets {
+		packets[i].payload[1] = 96
+	}
+	file := capture(plainEthernet, 65535, packets)
+	if _, _, err := hear(t, file, Options{}); !errors.Is(err, ErrNoCalls) || !strings.Contains(err.Error(), "--map 96=opus/48000/2") {
+		t.Errorf("without: %v", err)
+	}
+	described := Options{Formats: []media.Format{{PayloadType: 96, Encoding: "PCMU", ClockHz: 8000, Channels: 1}}}
+	if f := one(t, file, described); !slices.Equal(f.pcm[audio.Unknown], heardOf(pcm)) {
+		t.Errorf("heard %d samples", len(f.pcm[audio.Unknown]))
+	}
+}
+
 func TestIdentityOfTheCallerIsRead(t *testing.T) {
 	c := plainCall()
 	c.extraHeaders = []string{`P-Asserted-Identity: "Amazon" <sip:+15550111@example.com>`}

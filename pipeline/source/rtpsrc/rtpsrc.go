@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -106,6 +107,18 @@ func (l StaticLeg) stream() (cfg media.StreamConfig, err error) {
 	cfg.Remote, err = remote(l.Remote)
 	cfg.ByeEnds = true // beside the timeout nothing else does
 	return cfg, err
+}
+
+// Addrs are the static ports.
+func (s *Source) Addrs() []net.Addr {
+	var all []net.Addr
+	bind := net.ParseIP(s.cfg.Media.Bind)
+	for _, l := range s.static {
+		for _, leg := range l.Static.Legs {
+			all = append(all, &net.UDPAddr{IP: bind, Port: leg.Port})
+		}
+	}
+	return all
 }
 
 // Close gives the static ports back. After Serve it does nothing.

@@ -367,6 +367,9 @@ func TestStaticPortsHearCallAfterCall(t *testing.T) {
 		Legs: []StaticLeg{{Leg: "caller", Port: a}, {Leg: "callee", Port: b}},
 	}}
 	s, _, stop := open(t, cfg, l.handle)
+	if addrs := s.Addrs(); len(addrs) != 2 || addrs[1].String() != fmt.Sprintf("127.0.0.1:%d", b) {
+		t.Errorf("addresses %v", addrs)
+	}
 	var ids []string
 	for _, packets := range []int{4, 6} {
 		send(t, fmt.Sprintf("127.0.0.1:%d", a), packets)
