@@ -452,8 +452,8 @@ func TestTrackFollowsTheSendersClockForAnHour(t *testing.T) {
 		off    time.Duration // at most
 	}{
 		{100, true, time.Hour, 100 * ms},
-		{-100, true, time.Hour, 200 * ms}, // leaves out whole packets
-		{100, false, 20 * time.Minute, 140 * ms},
+		{-300, true, 20 * time.Minute, 200 * ms}, // leaves out whole packets
+		{200, false, 10 * time.Minute, 140 * ms},
 		{3000, true, 5 * time.Minute, 130 * ms},
 		{3000, false, 5 * time.Minute, driftForced + 40*ms},
 		{-3000, true, 5 * time.Minute, 200 * ms},
