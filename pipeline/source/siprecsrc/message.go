@@ -55,7 +55,7 @@ func respond(req *sip.Request, tx sip.ServerTransaction, tag string, no *refusal
 }
 
 func response(req *sip.Request, tag string, r *refusal, body []byte) *sip.Response {
-	if tag != "" && tagOf(req.To().Params) == "" {
+	if to := req.To(); to != nil && tag != "" && tagOf(to.Params) == "" {
 		// The request is the transaction's: it must not change.
 		req = req.Clone()
 		req.To().Params.Add("tag", tag)

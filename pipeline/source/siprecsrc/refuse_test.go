@@ -287,6 +287,23 @@ func TestStrangersAndFloodsAreKeptOut(t *testing.T) {
 	}
 }
 
+// What the stack remembers of senders is bounded: it begins anew, and calls go
+// on.
+func TestReadingBeginsAnewAfterManySenders(t *testing.T) {
+	r := serve(t, testConfig("udp://127.0.0.1:0"), admitAll, func(s *Source) { s.listeners[0].udp.senders = maxSenders - 1 })
+	first, second := r.peer(0), r.peer(0)
+	d := first.dial(first.siprecInvite()) // the last sender of the old reading
+	parseAnswer(t, d.ok)
+	for range 3 {
+		if res := second.do(second.request(sip.OPTIONS, "", "")); res.StatusCode != sip.StatusOK {
+			t.Errorf("OPTIONS: %s", res.StartLine())
+		}
+	}
+	if res := d.bye(); res.StatusCode != sip.StatusOK {
+		t.Errorf("BYE: %s", res.StartLine())
+	}
+}
+
 // torture is what RFC 4475 has of messages that are wrong, and worse: one line
 // for each, with what is at least expected of an answer.
 var torture = []struct {
