@@ -79,7 +79,8 @@ type Listener struct {
 	log    *slog.Logger
 	sched  *scheduler
 
-	wakes atomic.Int64 // since the start
+	wakes    atomic.Int64 // since the start
+	nextRule atomic.Int64 // when the load is looked at again, Unix nanoseconds
 
 	mu    sync.Mutex // a Call's own is taken inside it, never outside
 	calls map[*Call]bool
