@@ -128,6 +128,52 @@ func TestTimeThatPassesEndsTheUtteranceButIsNotDecoded(t *testing.T) {
 	}
 }
 
+// pending hears a word that its recogniser says when the leg is silent already.
+type pending struct {
+	transcribe.Engine
+	transcribe.Session
+	come bool // it has said it
+	told bool // and it was told of
+}
+
+func (p *pending) Open(context.Context, transcribe.Options) (transcribe.Session, error) {
+	return p, nil
+}
+func (p *pending) Pending() bool { return p.come && !p.told }
+func (p *pending) Close() error  { return nil }
+func (p *pending) Write(_ context.Context, f audio.Frame) ([]transcribe.Segment, error) {
+	if !p.Pending() {
+		return nil, nil
+	}
+	p.told = true
+	return []transcribe.Segment{{Leg: audio.Caller, Final: true, Text: "code", End: f.Start}}, nil
+}
+
+func TestWordsThatComeLateAreToldWhileTheLegIsSilent(t *testing.T) {
+	p := &pending{Engine: &transcribetest.Faulty{}}
+	g := open(t, p)
+	silence := func(second int) (segs []transcribe.Segment) {
+		mark := audio.Frame{Leg: audio.Caller, Start: time.Duration(second) * time.Second, Rate: 8000}
+		segs, err := g.Hear(context.Background(), mark)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return segs
+	}
+	if _, err := g.Hear(context.Background(), frame(0)); err != nil {
+		t.Fatal(err)
+	}
+	for second := 1; second < 10; second++ { // past all silence that is made up
+		if segs := silence(second); len(segs) > 0 {
+			t.Fatalf("heard %v of nothing", segs)
+		}
+	}
+	p.come = true
+	if segs := silence(10); len(segs) != 1 || segs[0].Text != "code" {
+		t.Errorf("%+v, want the late word", segs)
+	}
+}
+
 func TestOnlyOneNativeDecodePerCore(t *testing.T) {
 	e := &transcribetest.Faulty{Native: true}
 	var running, most atomic.Int32

@@ -256,12 +256,13 @@ func parseSpotted(data []byte, phrases []string) (h stream.Hypothesis, spotted b
 	if name.Keyword == "" {
 		return h, false, nil
 	}
-	number, err := strconv.Atoi(strings.TrimPrefix(name.Keyword, ours))
-	if err != nil || !strings.HasPrefix(name.Keyword, ours) {
+	digits, is := strings.CutPrefix(name.Keyword, ours)
+	if !is {
 		return h, true, nil // what nobody can say
 	}
-	if number < 0 || number >= len(phrases) {
-		return h, true, fmt.Errorf("sherpa-onnx keyword: number %d of %d", number, len(phrases))
+	number, err := strconv.Atoi(digits)
+	if err != nil || number < 0 || number >= len(phrases) {
+		return h, true, fmt.Errorf("sherpa-onnx keyword: %.20q is none of %d", name.Keyword, len(phrases))
 	}
 	if h, err = parseResult(data); err != nil {
 		return h, true, err
