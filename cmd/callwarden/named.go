@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -47,9 +49,9 @@ func readBackends(path string) (backendsFile, error) {
 	if err != nil {
 		return file, usagef("--backends: %w", err)
 	}
-	dec, err := yaml.NewDecoder(strings.NewReader(string(data))), error(nil)
+	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
-	if err = dec.Decode(&file); err != nil {
+	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
 		return file, usagef("--backends: %s: %w", path, err)
 	}
 	if err := file.Backends.Validate(); err != nil {

@@ -263,7 +263,7 @@ func TestBackendThatIsAwayIsTriedAgainAfterABackOff(t *testing.T) {
 		}
 		for time.Since(began) < 20*time.Second {
 			open()
-			time.Sleep(100 * time.Millisecond) // of the bubble's clock
+			<-time.After(100 * time.Millisecond)
 		}
 		want := []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second}
 		if !slices.Equal(tries, want) {
@@ -273,7 +273,7 @@ func TestBackendThatIsAwayIsTriedAgainAfterABackOff(t *testing.T) {
 			t.Errorf("stats are %+v", b)
 		}
 		down = false
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		tries = nil
 		open()
 		open()
@@ -419,7 +419,7 @@ func TestBackendThatIsAwayKeepsItsLegsForAWhile(t *testing.T) {
 						got = append(got, seg.Text)
 					}
 				}
-				time.Sleep(100 * time.Millisecond) // of the bubble's clock
+				<-time.After(100 * time.Millisecond)
 			}
 			if len(got) != 4 || away != c.told {
 				t.Errorf("away for %v with fallback %q: told %q, and that it is away: %v", c.long, c.fallback, got, away)

@@ -26,7 +26,6 @@ type session struct {
 	child   transcribe.Session
 	convert *converter // nil where the backend takes the session's rate
 	away    time.Time  // since when the child says that it is away
-	taken   bool       // the child took over from another
 	ended   error      // why only Close may follow
 	closed  bool
 
