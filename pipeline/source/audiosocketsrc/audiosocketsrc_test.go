@@ -521,7 +521,8 @@ func TestHTTPAnswersSayWhatIsWrong(t *testing.T) {
 		{"GET", uuidB, "", 404, "no such UUID"},
 		{"DELETE", uuidA, "", 204, ""},
 		{"DELETE", uuidA, "", 404, "no such UUID"},
-		{"POST", uuidA, "", 405, ""},
+		{"POST", uuidA, `{"leg":"callee"}`, 201, `"leg":"callee"`},
+		{"PATCH", uuidA, "", 405, ""},
 	} {
 		r := httptest.NewRequest(c.method, "/v1/audiosocket/calls/"+c.uuid, strings.NewReader(c.body))
 		r.RemoteAddr = "127.0.0.1:1"

@@ -14,6 +14,7 @@ const path = "/v1/audiosocket/calls/{uuid}"
 // root:
 //
 //	PUT    /v1/audiosocket/calls/{uuid}  an [Announcement]: 201, or 200 where it replaces one
+//	POST   /v1/audiosocket/calls/{uuid}  the same, for a dialplan's CURL, which cannot PUT
 //	GET    /v1/audiosocket/calls/{uuid}  what is announced: 200 or 404
 //	DELETE /v1/audiosocket/calls/{uuid}  forgets it: 204 or 404
 //
@@ -22,6 +23,7 @@ const path = "/v1/audiosocket/calls/{uuid}"
 func (s *Source) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT "+path, s.put)
+	mux.HandleFunc("POST "+path, s.put)
 	mux.HandleFunc("GET "+path, s.get)
 	mux.HandleFunc("DELETE "+path, s.forget)
 	return s.door.Guard(mux)
