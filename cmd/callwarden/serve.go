@@ -195,6 +195,12 @@ func (s *server) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeHTTP()) }()
+	// Addresses first: one that cannot be had is told before a model is loaded.
+	closeWays, err := s.openWays()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeWays()) }()
 
 	engine, err := s.open()
 	if err != nil {
@@ -331,33 +337,43 @@ func (s *server) openSinks() (out sink.Sink, closeSinks func() error, err error)
 	return sink.Tee(sinks...), closeSinks, nil
 }
 
-// serveCalls opens every way in and serves until ctx ends and the last call is
-// over.
-func (s *server) serveCalls(ctx context.Context) (err error) {
-	calling, hangUp := context.WithCancel(context.WithoutCancel(ctx))
-	defer hangUp()
-	handle := func(of context.Context, call *source.Call) error { return s.handle(of, ctx, calling, call) }
-
+// openWays takes the addresses of every way in that is enabled. What is not
+// served is closed by the function that it returns.
+func (s *server) openWays() (closeWays func() error, err error) {
 	var open []*entrance
+	closeWays = func() error {
+		var errs []error
+		for _, e := range open {
+			errs = append(errs, e.close())
+		}
+		return errors.Join(errs...)
+	}
 	for _, w := range ways {
 		if !w.enabled(&s.cfg) {
 			continue
 		}
 		e := &entrance{way: w, s: s}
 		if err := e.take(); err != nil {
-			for _, other := range open {
-				err = errors.Join(err, other.close())
-			}
-			return fmt.Errorf("sources.%s.%w", w.name, err)
+			return nil, errors.Join(fmt.Errorf("sources.%s.%w", w.name, err), closeWays())
 		}
 		open = append(open, e)
 	}
 	s.mu.Lock()
 	s.ways = open
 	s.mu.Unlock()
+	return closeWays, nil
+}
+
+// serveCalls serves every way in until ctx ends and the last call is over.
+func (s *server) serveCalls(ctx context.Context) (err error) {
+	calling, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
+	handle := func(of context.Context, call *source.Call) error { return s.handle(of, ctx, calling, call) }
+
 	var serving sync.WaitGroup
-	for _, e := range open {
+	for _, e := range s.ways {
 		s.health.ask("source "+e.way.name, e.trouble)
+		e.begin()
 		serving.Go(func() { e.serve(ctx, handle) })
 		s.log.Info("taking calls", "source", e.way.name, "address", e.addresses())
 	}
@@ -439,6 +455,7 @@ type entrance struct {
 	s   *server
 
 	mu     sync.Mutex
+	served bool          // from then on Serve closes what it served
 	source source.Source // nil while it cannot be had
 	why    error
 	before source.Stats // of sources that have failed
@@ -463,17 +480,31 @@ func (e *entrance) take() error {
 	return nil
 }
 
+// close gives back the addresses of a source that was never served.
 func (e *entrance) close() error {
-	if c, ok := e.current().(interface{ Close() error }); ok {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c, ok := e.source.(interface{ Close() error }); ok && !e.served {
 		return c.Close()
 	}
 	return nil
 }
 
+// current is the source that is served, nil for none.
 func (e *entrance) current() source.Source {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if !e.served {
+		return nil
+	}
 	return e.source
+}
+
+// begin says that the source is served from now on.
+func (e *entrance) begin() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.served = true
 }
 
 // serve serves the source until ctx ends, opening it again when it fails.
@@ -528,7 +559,7 @@ func (e *entrance) trouble() error {
 func (e *entrance) stats() metrics.Source {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	st := metrics.Source{Name: e.way.name, Bound: e.source != nil, Stats: e.before}
+	st := metrics.Source{Name: e.way.name, Bound: e.served && e.source != nil, Stats: e.before}
 	if c, ok := e.source.(source.Counted); ok {
 		st.Stats = plus(st.Stats, c.Stats())
 	}
