@@ -364,7 +364,7 @@ func (p *peer) byeFrom() string {
 
 func parseAnswer(t testing.TB, res *sip.Response) *sdp.Session {
 	t.Helper()
-	if res.StatusCode != 200 {
+	if res.StatusCode != sip.StatusOK {
 		t.Fatalf("answered %s %v", res.StartLine(), headers(res, "Warning"))
 	}
 	s, err := sdp.Parse(res.Body())

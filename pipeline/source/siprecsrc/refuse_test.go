@@ -168,7 +168,7 @@ func TestCancelEndsACallThatWaits(t *testing.T) {
 	for _, name := range []string{"Via", "From", "To", "Call-ID"} {
 		req.ReplaceHeader(sip.HeaderClone(invite.GetHeader(name)))
 	}
-	if res := p.do(req); res.StatusCode != 200 {
+	if res := p.do(req); res.StatusCode != sip.StatusOK {
 		t.Errorf("CANCEL: %s", res.StartLine())
 	}
 	for final := false; !final; {
@@ -267,7 +267,7 @@ func TestStrangersAndFloodsAreKeptOut(t *testing.T) {
 	if most := 11 + int(5*took.Seconds()); codes[200] < 10 || codes[200] > most || codes[200]+codes[503] != 30 {
 		t.Errorf("30 calls in %v were answered %v, want at most %d taken", took, codes, most)
 	}
-	if res := p.do(p.request(sip.OPTIONS, "", "")); res.StatusCode != 200 {
+	if res := p.do(p.request(sip.OPTIONS, "", "")); res.StatusCode != sip.StatusOK {
 		t.Errorf("OPTIONS during a flood: %s", res.StartLine())
 	}
 	var open []net.Conn
