@@ -311,7 +311,7 @@ func TestRequestsAreRefusedByFieldAndRule(t *testing.T) {
 		}
 	}
 	for _, method := range []string{"GET", "DELETE"} {
-		if r := ask(t, api, method, "/v1/rtp/calls/other", "", nil); r.StatusCode != 404 {
+		if r := ask(t, api, method, "/v1/rtp/calls/other", "", nil); r.StatusCode != http.StatusNotFound {
 			t.Errorf("%s of no call: %s", method, r.Status)
 		}
 	}
