@@ -113,7 +113,7 @@ func (c Config) token() (string, error) {
 func validAddress(a string) error {
 	if path, ok := strings.CutPrefix(a, "unix:"); ok {
 		if path == "" {
-			return fmt.Errorf("%q must name a path after unix:", a)
+			return fmt.Errorf("%q must name a path after \"unix:\"", a)
 		}
 		return nil
 	}

@@ -239,10 +239,7 @@ func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.S
 	case len(opt.Phrases) > 0 && !info.Phrases:
 		return nil, fmt.Errorf("%w: phrases, the model takes none", transcribe.ErrOption)
 	}
-	s, err := newSession(e, opt, info.RateHz)
-	if err != nil {
-		return nil, err
-	}
+	s := newSession(e, opt, info.RateHz)
 	if err := s.begin(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -78,7 +78,7 @@ var (
 	_ transcribe.Pauser        = (*pausing)(nil)
 )
 
-func newSession(e *Engine, opt transcribe.Options, rateHz int) (*session, error) {
+func newSession(e *Engine, opt transcribe.Options, rateHz int) *session {
 	valid := func(all []string) []string {
 		out := make([]string, len(all))
 		for i, s := range all {
@@ -99,7 +99,7 @@ func newSession(e *Engine, opt transcribe.Options, rateHz int) (*session, error)
 			PartialResults: true, Words: true, Live: opt.Live,
 		},
 		strikeAt: -1, gone: -1,
-	}, nil
+	}
 }
 
 // begin attaches the session for the first time.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"runtime"
@@ -636,7 +637,7 @@ func TestFiguresAreThere(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(r.Service)
 	page := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for _, want := range []string{
 		"callwarden_transcriber_streams 1",
 		`callwarden_transcriber_streams_total{reason="CONFIG_EXPECTED"} 1`,

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -190,7 +191,7 @@ func (e *Engine) live(ctx context.Context) error {
 	if err := os.Remove(e.socket()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	args := append(e.cfg.Command[1:len(e.cfg.Command):len(e.cfg.Command)], "--listen", "unix:"+e.socket())
+	args := slices.Concat(e.cfg.Command[1:], []string{"--listen", "unix:" + e.socket()})
 	cmd := exec.CommandContext(ctx, e.cfg.Command[0], args...)
 	cmd.WaitDelay = e.cfg.Stop
 	// The process ends with its standard input: when we end, whatever ends us.

@@ -768,13 +768,12 @@ type GetCapabilitiesResponse struct {
 	MinRateHz     int32                  `protobuf:"varint,5,opt,name=min_rate_hz,json=minRateHz,proto3" json:"min_rate_hz,omitempty"` // other rates from here
 	MaxRateHz     int32                  `protobuf:"varint,6,opt,name=max_rate_hz,json=maxRateHz,proto3" json:"max_rate_hz,omitempty"` // to here are brought to it
 	Phrases       bool                   `protobuf:"varint,7,opt,name=phrases,proto3" json:"phrases,omitempty"`                        // takes closed lists
-	Hints         bool                   `protobuf:"varint,8,opt,name=hints,proto3" json:"hints,omitempty"`
-	Vocabulary    bool                   `protobuf:"varint,9,opt,name=vocabulary,proto3" json:"vocabulary,omitempty"` // LookUpWords answers
-	Capacity      int32                  `protobuf:"varint,10,opt,name=capacity,proto3" json:"capacity,omitempty"`    // streams at once
-	Streams       int32                  `protobuf:"varint,11,opt,name=streams,proto3" json:"streams,omitempty"`      // now
-	Full          bool                   `protobuf:"varint,12,opt,name=full,proto3" json:"full,omitempty"`            // new streams are refused for the moment
-	Draining      bool                   `protobuf:"varint,13,opt,name=draining,proto3" json:"draining,omitempty"`    // new streams are refused for good
-	Version       string                 `protobuf:"bytes,14,opt,name=version,proto3" json:"version,omitempty"`       // of the server
+	Vocabulary    bool                   `protobuf:"varint,8,opt,name=vocabulary,proto3" json:"vocabulary,omitempty"`                  // LookUpWords answers
+	Capacity      int32                  `protobuf:"varint,9,opt,name=capacity,proto3" json:"capacity,omitempty"`                      // streams at once
+	Streams       int32                  `protobuf:"varint,10,opt,name=streams,proto3" json:"streams,omitempty"`                       // now
+	Full          bool                   `protobuf:"varint,11,opt,name=full,proto3" json:"full,omitempty"`                             // new streams are refused for the moment
+	Draining      bool                   `protobuf:"varint,12,opt,name=draining,proto3" json:"draining,omitempty"`                     // new streams are refused for good
+	Version       string                 `protobuf:"bytes,13,opt,name=version,proto3" json:"version,omitempty"`                        // of the server
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -854,13 +853,6 @@ func (x *GetCapabilitiesResponse) GetMaxRateHz() int32 {
 func (x *GetCapabilitiesResponse) GetPhrases() bool {
 	if x != nil {
 		return x.Phrases
-	}
-	return false
-}
-
-func (x *GetCapabilitiesResponse) GetHints() bool {
-	if x != nil {
-		return x.Hints
 	}
 	return false
 }
@@ -1049,7 +1041,7 @@ const file_callwarden_v1_transcribe_proto_rawDesc = "" +
 	"\n" +
 	"confidence\x18\x04 \x01(\x02R\n" +
 	"confidence\"\x18\n" +
-	"\x16GetCapabilitiesRequest\"\x90\x03\n" +
+	"\x16GetCapabilitiesRequest\"\xfa\x02\n" +
 	"\x17GetCapabilitiesResponse\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x1c\n" +
@@ -1057,17 +1049,16 @@ const file_callwarden_v1_transcribe_proto_rawDesc = "" +
 	"\arate_hz\x18\x04 \x01(\x05R\x06rateHz\x12\x1e\n" +
 	"\vmin_rate_hz\x18\x05 \x01(\x05R\tminRateHz\x12\x1e\n" +
 	"\vmax_rate_hz\x18\x06 \x01(\x05R\tmaxRateHz\x12\x18\n" +
-	"\aphrases\x18\a \x01(\bR\aphrases\x12\x14\n" +
-	"\x05hints\x18\b \x01(\bR\x05hints\x12\x1e\n" +
+	"\aphrases\x18\a \x01(\bR\aphrases\x12\x1e\n" +
 	"\n" +
-	"vocabulary\x18\t \x01(\bR\n" +
+	"vocabulary\x18\b \x01(\bR\n" +
 	"vocabulary\x12\x1a\n" +
-	"\bcapacity\x18\n" +
-	" \x01(\x05R\bcapacity\x12\x18\n" +
-	"\astreams\x18\v \x01(\x05R\astreams\x12\x12\n" +
-	"\x04full\x18\f \x01(\bR\x04full\x12\x1a\n" +
-	"\bdraining\x18\r \x01(\bR\bdraining\x12\x18\n" +
-	"\aversion\x18\x0e \x01(\tR\aversion\"*\n" +
+	"\bcapacity\x18\t \x01(\x05R\bcapacity\x12\x18\n" +
+	"\astreams\x18\n" +
+	" \x01(\x05R\astreams\x12\x12\n" +
+	"\x04full\x18\v \x01(\bR\x04full\x12\x1a\n" +
+	"\bdraining\x18\f \x01(\bR\bdraining\x12\x18\n" +
+	"\aversion\x18\r \x01(\tR\aversion\"*\n" +
 	"\x12LookUpWordsRequest\x12\x14\n" +
 	"\x05words\x18\x01 \x03(\tR\x05words\"/\n" +
 	"\x13LookUpWordsResponse\x12\x18\n" +
