@@ -15,7 +15,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e peers check lint fuzz bench bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
+.PHONY: bench-remote help demo test e2e peers check lint fuzz bench bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
 
 help: ## this list
 	@echo "callwarden: make TARGET"
@@ -63,6 +63,11 @@ bench: models ## benchmarks, among them what surrounds the recogniser against li
 
 bench-live: build ## a thousand calls over SIPREC: packets, processor time and memory of callwarden
 	$(BIN) bench live
+
+bench-remote: models ## what hearing in another process costs, how many legs each way holds, what kill -9 under 50 calls loses
+	$(GO) run ./cmd/internal/hopeval --hop
+	$(GO) run ./cmd/internal/hopeval --kill --calls 50
+	$(GO) run ./cmd/internal/hopeval --kill --calls $(or $(LIVE),20) --live
 
 # CALLS=FILE adds a manifest of whole calls, LIMIT=0 hears all clips of each set.
 eval-band: models ## word error rates by line and filling of the telephone band, with a page

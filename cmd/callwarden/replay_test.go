@@ -19,7 +19,16 @@ import (
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asProgram makes this program callwarden itself, for what starts itself as a
+// child.
+const asProgram = "CALLWARDEN_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const calls = "../../testdata/calls"
 

@@ -86,6 +86,11 @@ func (t *transcriberServe) run(ctx context.Context, in io.Reader) (err error) {
 	if err := t.cfg.Validate(); err != nil {
 		return usagef("%w", flagOf(err))
 	}
+	if t.input {
+		// Signals to the whole group, as from a terminal or systemd, are for
+		// whoever started it, and still has calls to hear to their end.
+		ctx = context.WithoutCancel(ctx)
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	if t.input {
@@ -96,9 +101,6 @@ func (t *transcriberServe) run(ctx context.Context, in io.Reader) (err error) {
 		}()
 	}
 	log := t.log()
-	if t.verbose {
-		log = slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
 	lis, err := service.Open(t.cfg.Listen) // before the model is loaded: who waits sees it coming
 	if err != nil {
 		return fmt.Errorf("--listen %s: %w", t.cfg.Listen, err)
@@ -114,7 +116,7 @@ func (t *transcriberServe) run(ctx context.Context, in io.Reader) (err error) {
 		return usagef("%w", flagOf(err))
 	}
 	t.warn(log)
-	closeMetrics, err := serveFigures(t.metrics, svc)
+	figuresAt, closeMetrics, err := serveFigures(t.metrics, svc)
 	if err != nil {
 		return fmt.Errorf("--metrics %s: %w", t.metrics, err)
 	}
@@ -127,6 +129,9 @@ func (t *transcriberServe) run(ctx context.Context, in io.Reader) (err error) {
 	defer context.AfterFunc(ctx, stopVosk)() // beside the streams of the other
 	if voskAt != nil {
 		fmt.Fprintf(t.err, "Vosk clients are served at %s\n", voskAddress(voskAt, t.cfg.TLS.Cert != ""))
+	}
+	if figuresAt != nil {
+		fmt.Fprintf(t.err, "figures at http://%s/metrics\n", figuresAt)
 	}
 	if !t.input {
 		fmt.Fprintf(t.err, "transcriber listens at %s\n", addressOf(lis))
@@ -169,13 +174,13 @@ func flagOf(err error) error {
 }
 
 // serveFigures serves them at http://addr/metrics; nowhere if it is empty.
-func serveFigures(addr string, figures prometheus.Collector) (closeServer func(), err error) {
+func serveFigures(addr string, figures prometheus.Collector) (at net.Addr, closeServer func(), err error) {
 	if addr == "" {
-		return func() {}, nil
+		return nil, func() {}, nil
 	}
 	lis, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(figures, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -184,7 +189,7 @@ func serveFigures(addr string, figures prometheus.Collector) (closeServer func()
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: httpHeaderTimeout, ReadTimeout: httpReadTimeout, IdleTimeout: httpIdleTimeout}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(lis) }) // it ends with the Close below
-	return func() {
+	return lis.Addr(), func() {
 		_ = server.Close()
 		serving.Wait()
 	}, nil
