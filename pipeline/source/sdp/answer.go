@@ -179,12 +179,13 @@ func Reply(offered *Media) Direction {
 	return RecvOnly
 }
 
-// Codecs names the audio formats of lines, for people: "PCMU/8000".
+// Codecs names the audio encodings of lines, for people: "PCMU". Their clocks
+// would be taken for numbers and masked where calls are told of.
 func Codecs(lines []Line) string {
 	var names []string
 	for i := range lines {
 		for _, f := range lines[i].Formats {
-			if name := f.String(); lines[i].Port != 0 && f.Kind() == media.Audio && !slices.Contains(names, name) {
+			if name := f.Encoding; lines[i].Port != 0 && f.Kind() == media.Audio && !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}

@@ -202,7 +202,7 @@ func TestAnswerSaysForEachLineWhatIsReceived(t *testing.T) {
 	if got := string(a.Marshal()); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := Codecs(a.Lines); got != "PCMA/8000, PCMU/8000" {
+	if got := Codecs(a.Lines); got != "PCMA, PCMU" {
 		t.Errorf("codecs %q", got)
 	}
 }

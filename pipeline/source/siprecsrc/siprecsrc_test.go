@@ -34,7 +34,7 @@ func TestRecordingSessionIsHeardOverEachTransport(t *testing.T) {
 			}
 			h := r.next()
 			want := map[string]string{
-				"from": "+15550111", "from_name": "Ann Example", "to": "+15550122", "to_name": "Bank", "codec": "PCMU/8000",
+				"from": "+15550111", "from_name": "Ann Example", "to": "+15550122", "to_name": "Bank", "codec": "PCMU",
 			}
 			if !maps.Equal(h.call.Attributes, want) {
 				t.Errorf("attributes %v, want %v", h.call.Attributes, want)
