@@ -77,7 +77,7 @@ func TestFallbackHearsTheWholeSentence(t *testing.T) {
 		return words
 	}
 	want := hear(time.Hour)
-	for at := 500 * time.Millisecond; at < audio.Span(len(pcm), rate); at += 1900 * time.Millisecond {
+	for at := 500 * time.Millisecond; at < audio.Span(len(pcm), rate); at += 2900 * time.Millisecond {
 		got := hear(at)
 		if d := distance(want, got); d > 1 { // it has heard less of the speaker's voice
 			t.Errorf("dies at %v: heard\n%q\nwant\n%q", at, got, want)

@@ -166,11 +166,19 @@ func (s *session) write(ctx context.Context, f audio.Frame) ([]transcribe.Segmen
 		return s.child.Write(ctx, f)
 	}
 	var all []transcribe.Segment
-	for _, g := range s.convert.process(f) {
-		segments, err := s.child.Write(ctx, g)
-		all = append(all, segments...)
-		if err != nil {
+	for len(f.PCM) > 0 { // a second at a time: whoever cancels does not wait for hours
+		piece := f
+		piece.PCM = f.PCM[:min(len(f.PCM), f.Rate)]
+		f.Start, f.PCM = piece.End(), f.PCM[len(piece.PCM):]
+		if err := ctx.Err(); err != nil {
 			return all, err
+		}
+		for _, g := range s.convert.process(piece) {
+			segments, err := s.child.Write(ctx, g)
+			all = append(all, segments...)
+			if err != nil {
+				return all, err
+			}
 		}
 	}
 	return all, nil
