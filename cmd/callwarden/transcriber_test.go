@@ -71,7 +71,7 @@ var ofBackend = regexp.MustCompile(`"backend":"[a-z]*"`)
 // A call says the same byte for byte, whichever process its words come from.
 func TestRemoteAndSupervisedHearWhatThisProcessDoes(t *testing.T) {
 	t.Setenv(asProgram, "1")
-	file := filepath.Join(calls, "fraud-code.wav")
+	file := "../../transcribe/vosk/testdata/speech.wav" // eight seconds
 	socket := "unix:" + filepath.Join(t.TempDir(), "s")
 	transcriber(t, "transcriber listens at unix:", "--listen", socket)
 	var want string
