@@ -133,6 +133,7 @@ func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 
 func (s *Service) server() (*grpc.Server, *health.Server) {
 	options := []grpc.ServerOption{
+		grpc.WaitForHandlers(true), // Serve leaves no session behind
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connWindow),
