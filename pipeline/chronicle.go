@@ -438,5 +438,5 @@ func (c *chronicle) attributes() map[string]string {
 
 // plainAttributes are facts about the audio, whose digits are nobody's.
 var plainAttributes = map[string]bool{
-	"file": true, "encoding": true, "rate": true, "channels": true, "duration": true, "warning": true,
+	"file": true, "encoding": true, "rate": true, "channels": true, "duration": true, "warning": true, "codec": true,
 }

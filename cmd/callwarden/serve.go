@@ -542,7 +542,7 @@ func (e *entrance) lose(src source.Source, why error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c, ok := src.(source.Counted); ok {
-		e.before = plus(e.before, c.Stats())
+		e.before.Add(c.Stats())
 		e.before.Calls, e.before.Legs = 0, 0
 	}
 	e.source, e.why = nil, why
@@ -561,18 +561,9 @@ func (e *entrance) stats() metrics.Source {
 	defer e.mu.Unlock()
 	st := metrics.Source{Name: e.way.name, Bound: e.served && e.source != nil, Stats: e.before}
 	if c, ok := e.source.(source.Counted); ok {
-		st.Stats = plus(st.Stats, c.Stats())
+		st.Stats.Add(c.Stats())
 	}
 	return st
-}
-
-func plus(a, b source.Stats) source.Stats {
-	return source.Stats{
-		Calls: a.Calls + b.Calls, Legs: a.Legs + b.Legs, Begun: a.Begun + b.Begun, Refused: a.Refused + b.Refused,
-		Packets: a.Packets + b.Packets, Bytes: a.Bytes + b.Bytes,
-		Lost: a.Lost + b.Lost, Late: a.Late + b.Late, Duplicate: a.Duplicate + b.Duplicate,
-		Stranger: a.Stranger + b.Stranger, Malformed: a.Malformed + b.Malformed, Unplaced: a.Unplaced + b.Unplaced,
-	}
 }
 
 // addresses are where the source takes calls, as far as it says.

@@ -48,6 +48,22 @@ type Stats struct {
 	Stranger, Malformed, Unplaced uint64 // packets of no call, not understood, without room
 }
 
+// Add adds what b counts, calls of the moment included.
+func (s *Stats) Add(b Stats) {
+	s.Calls += b.Calls
+	s.Legs += b.Legs
+	s.Begun += b.Begun
+	s.Refused += b.Refused
+	s.Packets += b.Packets
+	s.Bytes += b.Bytes
+	s.Lost += b.Lost
+	s.Late += b.Late
+	s.Duplicate += b.Duplicate
+	s.Stranger += b.Stranger
+	s.Malformed += b.Malformed
+	s.Unplaced += b.Unplaced
+}
+
 // Counted is a Source that counts. Stats may be called from any goroutine.
 type Counted interface {
 	Stats() Stats

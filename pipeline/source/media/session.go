@@ -193,7 +193,7 @@ func (st *Stream) set(cfg StreamConfig) error {
 			return err
 		}
 		if st.track != nil {
-			add(&st.session.gone, st.counts())
+			st.session.gone.Add(st.counts())
 			st.stats = source.Stats{}
 		}
 		st.track = track
@@ -231,7 +231,7 @@ func (st *Stream) Remove() error {
 		return nil
 	}
 	s.streams = slices.Delete(s.streams, i, i+1)
-	add(&s.gone, st.counts())
+	s.gone.Add(st.counts())
 	s.heard = time.Since(s.began)
 	return st.leave()
 }
@@ -309,7 +309,7 @@ func (s *Session) restart() error {
 	s.ends = [3]time.Duration{}
 	s.began, s.heard, s.controlAt = time.Now(), 0, 0
 	for _, st := range s.streams {
-		add(&s.gone, st.counts())
+		s.gone.Add(st.counts())
 		st.track, st.stats, st.remote, st.control = nil, source.Stats{}, netip.AddrPort{}, control{}
 		if err := st.set(st.cfg); err != nil {
 			return err
@@ -627,19 +627,7 @@ func (s *Session) Stats() source.Stats {
 	defer s.mu.Unlock()
 	all := s.gone
 	for _, st := range s.streams {
-		add(&all, st.counts())
+		all.Add(st.counts())
 	}
 	return all
-}
-
-// add adds the packets of b to a.
-func add(a *source.Stats, b source.Stats) {
-	a.Packets += b.Packets
-	a.Bytes += b.Bytes
-	a.Lost += b.Lost
-	a.Late += b.Late
-	a.Duplicate += b.Duplicate
-	a.Stranger += b.Stranger
-	a.Malformed += b.Malformed
-	a.Unplaced += b.Unplaced
 }

@@ -224,7 +224,7 @@ func (s *Source) keep(a *announced) error {
 func (s *Source) forget(a *announced) {
 	err := a.session.Close()
 	s.mu.Lock()
-	add(&s.count, a.session.Stats())
+	s.count.Add(a.session.Stats())
 	delete(s.calls, a.id)
 	s.mu.Unlock()
 	if err != nil {

@@ -138,26 +138,14 @@ func (s *Source) Stats() source.Stats {
 	for session, legs := range s.live {
 		all.Calls++
 		all.Legs += legs
-		add(&all, session.Stats())
+		all.Add(session.Stats())
 	}
 	for _, l := range s.static {
 		if _, counted := s.live[l.session]; !counted {
-			add(&all, l.session.Stats())
+			all.Add(l.session.Stats())
 		}
 	}
 	return all
-}
-
-// add adds the packets of b to a.
-func add(a *source.Stats, b source.Stats) {
-	a.Packets += b.Packets
-	a.Bytes += b.Bytes
-	a.Lost += b.Lost
-	a.Late += b.Late
-	a.Duplicate += b.Duplicate
-	a.Stranger += b.Stranger
-	a.Malformed += b.Malformed
-	a.Unplaced += b.Unplaced
 }
 
 // Serve hears calls until ctx ends, and returns when those that had begun are

@@ -189,7 +189,7 @@ func (c *call) forget() {
 	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	addMedia(&c.s.stats, c.session.Stats())
+	c.s.stats.Add(c.session.Stats())
 	delete(c.s.calls, c.dialog)
 	delete(c.s.firsts, c.first)
 }

@@ -326,7 +326,7 @@ func (s *Source) Stats() source.Stats {
 		if c.session == nil {
 			continue
 		}
-		addMedia(&all, c.session.Stats())
+		all.Add(c.session.Stats())
 		if c.answered.Load() && !c.unheard.Load() {
 			all.Calls++
 			all.Legs += len(c.legs)
@@ -337,17 +337,6 @@ func (s *Source) Stats() source.Stats {
 	all.Malformed += s.guard.malformed.Load()
 	all.Unplaced += s.guard.dropped.Load()
 	return all
-}
-
-func addMedia(a *source.Stats, b source.Stats) {
-	a.Packets += b.Packets
-	a.Bytes += b.Bytes
-	a.Lost += b.Lost
-	a.Late += b.Late
-	a.Duplicate += b.Duplicate
-	a.Stranger += b.Stranger
-	a.Malformed += b.Malformed
-	a.Unplaced += b.Unplaced
 }
 
 // local is our address as the peer of a request sees it: that of its
