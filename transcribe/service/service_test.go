@@ -52,6 +52,12 @@ type running struct {
 
 func start(t testing.TB, engine transcribe.Engine, change func(*Config), options ...grpc.DialOption) *running {
 	t.Helper()
+	return impatient(t, engine, change, limits{config: 10 * time.Second, answer: 30 * time.Second}, options...)
+}
+
+// impatient is start with other limits.
+func impatient(t testing.TB, engine transcribe.Engine, change func(*Config), limits limits, options ...grpc.DialOption) *running {
+	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.Grace = "127.0.0.1:0", 0
 	if change != nil {
@@ -61,7 +67,7 @@ func start(t testing.TB, engine transcribe.Engine, change func(*Config), options
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.limits.config, s.limits.answer = 300*time.Millisecond, 300*time.Millisecond
+	s.limits = limits
 	return run(t, s, options...)
 }
 
@@ -260,7 +266,7 @@ func TestWrongStreamsAreRefusedByNameAndDisturbNobody(t *testing.T) {
 		}
 		return nil
 	}}
-	r := start(t, engine, nil)
+	r := impatient(t, engine, nil, limits{config: 2 * time.Second, answer: 30 * time.Second})
 	beside := r.leg(t)
 	beside.ask(config(nil))
 	pcm := transcribetest.Speak(16000, []int16{1, 2, 3}, 300*time.Millisecond, 9)
@@ -365,7 +371,7 @@ func TestHalfClosedStreamEndsInOrder(t *testing.T) {
 // A client that sends and never reads is let go; others are served meanwhile.
 func TestClientThatStopsReadingHoldsNobodyElse(t *testing.T) {
 	engine := &transcribetest.Echo{}
-	r := start(t, engine, nil)
+	r := impatient(t, engine, nil, limits{config: 10 * time.Second, answer: 2 * time.Second})
 	stuck := r.leg(t).send(config(nil))
 	// An utterance of many words in each second: the answers fill the window.
 	pcm := make([]int16, 16000)
