@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emiago/sipgo/sip"
+
 	"github.com/callwarden/callwarden/pipeline/source/sdp"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
@@ -53,7 +55,7 @@ func TestRecordingSessionIsHeardOverEachTransport(t *testing.T) {
 			if s := r.Stats(); s.Calls != 1 || s.Legs != 2 || s.Begun != 1 || s.Packets != 30 {
 				t.Errorf("stats %+v", s)
 			}
-			if res := d.bye(); res.StatusCode != 200 {
+			if res := d.bye(); res.StatusCode != sip.StatusOK {
 				t.Errorf("BYE was answered %s", res.StartLine())
 			}
 			wait(t, "the call's end", h.over)
