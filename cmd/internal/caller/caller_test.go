@@ -160,6 +160,7 @@ func TestSIPRECSendsReportsAndReadsThem(t *testing.T) {
 		t.Errorf("%d receiver reports tell of %d lost, want 2 or more and 6", got.Reports, got.ReportedLost)
 	}
 	for i, l := range peer.all()[0].legs {
+		l.await(255)
 		l.mu.Lock()
 		reports, packets := l.reports, l.packets
 		l.mu.Unlock()

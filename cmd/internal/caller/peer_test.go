@@ -45,6 +45,7 @@ type recorder struct {
 	// endAfter, where not 0, is after how many packets of a call it is ended.
 	endAfter int
 
+	ending   sync.WaitGroup // calls that we end
 	mu       sync.Mutex
 	sessions []*recorded
 	ua       *sipgo.UserAgent
@@ -128,9 +129,10 @@ func (r *recorder) start(t *testing.T, transport string) {
 		serving.Go(func() { _ = server.ServeTLS(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}})) })
 	}
 	t.Cleanup(func() {
-		_ = r.ua.Close()
+		r.ending.Wait()
 		_ = closer.Close()
 		serving.Wait()
+		_ = r.ua.Close() // last: it opens sockets for what comes after
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for _, s := range r.sessions {
@@ -185,15 +187,15 @@ func (r *recorder) onInvite(req *sip.Request, tx sip.ServerTransaction) {
 		r.t.Errorf("answering: %v", err)
 	}
 	if r.endAfter > 0 {
+		r.ending.Add(1)
+		defer r.ending.Done()
 		r.end(req, res, s)
 	}
 }
 
 // end hangs up once endAfter packets have come.
 func (r *recorder) end(req *sip.Request, res *sip.Response, s *recorded) {
-	for deadline := time.Now().Add(10 * time.Second); len(s.legs[0].all()) < r.endAfter && time.Now().Before(deadline); {
-		<-time.After(5 * time.Millisecond)
-	}
+	s.legs[0].await(r.endAfter)
 	client, err := sipgo.NewClient(r.ua)
 	if err != nil {
 		r.t.Error(err)
@@ -256,6 +258,13 @@ func (r *recorder) take(req *sip.Request) (*recorded, error) {
 	defer r.mu.Unlock()
 	r.sessions = append(r.sessions, s)
 	return s, nil
+}
+
+// await waits until n packets were read, at most ten seconds.
+func (l *heardLeg) await(n int) {
+	for deadline := time.Now().Add(10 * time.Second); len(l.all()) < n && time.Now().Before(deadline); {
+		<-time.After(5 * time.Millisecond)
+	}
 }
 
 func listenLeg() (*heardLeg, error) {

@@ -192,12 +192,13 @@ func (s *siprec) run(ctx context.Context) error {
 		group.Go(func() { _ = s.server.ServeUDP(s.conn) }) // ends when conn is closed
 	}
 	s.media.run(ctx)
-	err := s.agent.Close()
+	// The stack is closed last: for what it is given once it is, it would open
+	// a socket of its own.
 	if s.conn != nil {
 		_ = s.conn.Close()
 	}
 	group.Wait()
-	return err
+	return s.agent.Close()
 }
 
 // invite is call n's first request.
