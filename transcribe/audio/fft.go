@@ -40,6 +40,8 @@ func newSpectrum(n int) *spectrum {
 //
 // Even and odd samples go as real and imaginary part through one complex
 // transform of half the length (Press et al., Numerical Recipes, 12.3).
+//
+//go:norace
 func (s *spectrum) power(dst, x []float32) {
 	h := s.n / 2
 	re, im := s.re[:h], s.im[:h]

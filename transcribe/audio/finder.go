@@ -193,6 +193,8 @@ func (f *finder) judgeTone() {
 }
 
 // line is the bin of the strongest line but that at besides, and its power.
+//
+//go:norace
 func (f *finder) line(besides int) (best int, power float32) {
 	apart := func(k int) bool { return besides < 0 || k < besides-toneReach || k > besides+toneReach }
 	for k, p := range f.power {

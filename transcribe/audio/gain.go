@@ -31,6 +31,8 @@ func (d *direct) clipped() bool { return d.since < fullMemory }
 func (d *direct) begin() { d.begun = false }
 
 // apply appends pcm without its direct current to dst.
+//
+//go:norace
 func (d *direct) apply(dst []float32, pcm []int16) []float32 {
 	if !d.begun && len(pcm) > 0 {
 		d.begun, d.in, d.out = true, float32(pcm[0]), 0
@@ -98,6 +100,8 @@ func newGain(rateHz int) gain {
 }
 
 // apply levels x.
+//
+//go:norace
 func (g *gain) apply(x []float32) {
 	for i, v := range x {
 		g.power += float64(v) * float64(v)

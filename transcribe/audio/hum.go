@@ -78,6 +78,8 @@ func (h *hum) begin() {
 }
 
 // apply takes the hum out of x.
+//
+//go:norace
 func (h *hum) apply(x []float32) {
 	for i, v := range x {
 		if h.mainsHz > 0 {
@@ -169,6 +171,8 @@ func (h *hum) look() {
 }
 
 // at is the power of a line at hz in the series (G. Goertzel, 1958).
+//
+//go:norace
 func (h *hum) at(hz float64) float32 {
 	turn := 2 * math.Pi * hz * float64(h.step) / float64(h.rateHz)
 	twice := float32(2 * math.Cos(turn))

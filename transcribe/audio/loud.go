@@ -54,6 +54,8 @@ func (v *LoudVoice) Start(rateHz int) int {
 }
 
 // Speech implements [Voice].
+//
+//go:norace
 func (v *LoudVoice) Speech(window []int16) bool {
 	var power float32
 	v.still.ended = false

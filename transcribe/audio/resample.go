@@ -176,6 +176,8 @@ func (r *Resampler) Flush(dst []float32) []float32 {
 }
 
 // drain appends the outputs whose taps all lie in buf, up to the total-th.
+//
+//go:norace
 func (r *Resampler) drain(dst []float32, total int64) []float32 {
 	taps := 2 * r.half
 	for r.base+taps <= len(r.buf) && r.out < total {
@@ -199,6 +201,8 @@ func (r *Resampler) drain(dst []float32, total int64) []float32 {
 // dot is the inner product of two slices of the same length. Four sums side by
 // side, in windows that need one bounds check, take half the time of the plain
 // loop; see BenchmarkResampler.
+//
+//go:norace
 func dot(a, b []float32) float32 {
 	var s0, s1, s2, s3 float32
 	b = b[:len(a)]

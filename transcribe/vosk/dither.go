@@ -97,6 +97,8 @@ type dither struct {
 }
 
 // add returns pcm with noise, in a buffer that is good until the next call.
+//
+//go:norace
 func (d *dither) add(pcm []int16) []int16 {
 	d.out = d.out[:0]
 	var coins uint64

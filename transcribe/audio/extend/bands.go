@@ -119,6 +119,8 @@ func (t triangle) of(p *Power) float32 {
 func logPower(p float32) float32 { return float32(math.Log(float64(p) + powerFloor)) }
 
 // Features fills x with what a Net hears of a frame.
+//
+//go:norace
 func Features(x *[Inputs]float32, p *Power, e Edges) {
 	low, high := float32(0), float32(0)
 	if !e.lacksLow() {

@@ -120,6 +120,8 @@ func (e *Extender) Flush(dst []float32) []float32 {
 }
 
 // block goes on by one block: the newest is complete, the oldest goes out.
+//
+//go:norace
 func (e *Extender) block(dst []float32, edges Edges) []float32 {
 	var p Power
 	var spectrum [Bins]complex64
@@ -165,6 +167,8 @@ func (e *Extender) block(dst []float32, edges Edges) []float32 {
 
 // synthesise makes what is put into the frame before the newest: the bands
 // that the channel lacks, and what takes the noise down in those that it has.
+//
+//go:norace
 func (e *Extender) synthesise(first, second *[hop]float32, y *[Outputs]float32) {
 	var s [Bins]complex64
 	var level [Outputs]float32
@@ -198,6 +202,8 @@ func (e *Extender) synthesise(first, second *[hop]float32, y *[Outputs]float32) 
 // on from frame to frame, as a steady tone's does: noise would be louder at one
 // time and quieter at another, which voices are not. It is worth three words in
 // a hundred of AN4 through 300 to 3400 Hz.
+//
+//go:norace
 func (e *Extender) bin(b int, want, have float32) complex64 {
 	e.seed ^= e.seed << 13
 	e.seed ^= e.seed >> 17

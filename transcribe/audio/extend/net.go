@@ -75,6 +75,8 @@ func (n *Net) Normalise(x *[Inputs]float32) {
 
 // step is one frame: the state changes, y becomes the prediction. x is
 // normalised. work has 6·hidden numbers.
+//
+//go:norace
 func (n *Net) step(y *[Outputs]float32, state, work []float32, x *[Inputs]float32) {
 	h := n.hidden
 	a, b := work[:3*h], work[3*h:6*h]
@@ -100,6 +102,8 @@ func (n *Net) step(y *[Outputs]float32, state, work []float32, x *[Inputs]float3
 
 // MatVec adds the product of matrix w, len(x) columns, and x to dst. Four rows
 // at a time share the loads of x.
+//
+//go:norace
 func MatVec(dst, w, x []float32) {
 	n := len(x)
 	i := 0

@@ -22,6 +22,8 @@ const (
 )
 
 // hear learns from the next frame.
+//
+//go:norace
 func (n *noise) hear(p *Power) {
 	if !n.known {
 		n.known = true

@@ -68,6 +68,8 @@ type complexes struct{ re, im [hop]float32 }
 
 // transform is the complex transform of z in place: stages of radix 2, two by
 // two, and a last one. It takes half the time of single stages of complex64.
+//
+//go:norace
 func (f *fourier) transform(z *complexes) {
 	re, im := z.re[:], z.im[:]
 	for len(re) >= 4 {
@@ -106,6 +108,8 @@ func (f *fourier) transform(z *complexes) {
 }
 
 // spectrum is that of the frame that first and second make up, and its power.
+//
+//go:norace
 func (f *fourier) spectrum(s *[Bins]complex64, p *Power, first, second *[hop]float32) {
 	var z complexes
 	for i := range hop / 2 {
@@ -132,6 +136,8 @@ func (f *fourier) spectrum(s *[Bins]complex64, p *Power, first, second *[hop]flo
 }
 
 // samples is the inverse transform of the half spectrum s, tapered.
+//
+//go:norace
 func (f *fourier) samples(first, second *[hop]float32, s *[Bins]complex64) {
 	var z complexes
 	for k := range hop {
