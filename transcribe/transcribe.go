@@ -77,6 +77,9 @@ type Info struct {
 	// Native engines hold an OS thread while they decode: the caller lets at
 	// most one Write or Finish per core run at a time.
 	Native bool
+	// Raw engines are given audio as it came, at any rate: they have no model
+	// that it would have to be prepared for.
+	Raw bool
 }
 
 // Segment is what was said in one stretch of speech. Segments of the same leg

@@ -40,7 +40,7 @@ const (
 type leg struct {
 	call  *Call
 	leg   audio.Leg
-	front *audio.FrontEnd
+	front *audio.FrontEnd // nil for engines that take audio as it came
 
 	open *ear // the open vocabulary; nil while a leg is only screened
 
@@ -78,11 +78,13 @@ type leg struct {
 
 func newLeg(c *Call, side audio.Leg) (*leg, error) {
 	l := c.l
-	front, err := audio.NewFrontEnd(audio.FrontEndConfig{RateHz: l.engine.Info().RateHz})
-	if err != nil {
-		return nil, fmt.Errorf("opening front end: %w", err)
+	g := &leg{call: c, leg: side, asked: -1}
+	if info := l.engine.Info(); !info.Raw || c.mode != Full {
+		var err error
+		if g.front, err = audio.NewFrontEnd(audio.FrontEndConfig{RateHz: info.RateHz}); err != nil {
+			return nil, fmt.Errorf("opening front end: %w", err)
+		}
 	}
-	g := &leg{call: c, leg: side, front: front, asked: -1}
 	if c.mode == Full {
 		g.open = l.newEar(c.options(side), transcribe.Openly, &g.utterances)
 		return g, nil
@@ -144,6 +146,9 @@ func (g *leg) pass(ctx context.Context, to time.Duration, arrived time.Time) ([]
 
 // write prepares f and has it transcribed.
 func (g *leg) write(ctx context.Context, f audio.Frame, arrived time.Time) ([]transcribe.Segment, error) {
+	if g.front == nil {
+		return g.open.hear(ctx, g.call.job(arrived, true), f)
+	}
 	frames, err := g.front.Process(f)
 	if err != nil {
 		return nil, fmt.Errorf("preparing audio: %w", err)
@@ -332,7 +337,11 @@ func (g *leg) expect(at time.Duration) {
 func (g *leg) finish(ctx context.Context) ([]transcribe.Segment, error) {
 	if g.gate == nil {
 		var segs []transcribe.Segment
-		for _, wide := range g.front.Flush() {
+		var rest []audio.Frame
+		if g.front != nil {
+			rest = g.front.Flush()
+		}
+		for _, wide := range rest {
 			more, err := g.open.hear(ctx, g.call.job(time.Time{}, false), wide)
 			segs = append(segs, more...)
 			if err != nil && !errors.Is(err, transcribe.ErrAway) {

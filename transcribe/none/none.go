@@ -29,7 +29,7 @@ func New() *Engine { return &Engine{} }
 
 // Info says that there is no model and that phrase lists are not taken.
 func (e *Engine) Info() transcribe.Info {
-	return transcribe.Info{Backend: "none", Model: "none", RateHz: RateHz}
+	return transcribe.Info{Backend: "none", Model: "none", RateHz: RateHz, Raw: true}
 }
 
 // Open starts to hear nothing of a leg.
@@ -46,11 +46,7 @@ func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.S
 	if opt.RateHz < 0 {
 		return nil, fmt.Errorf("%w: rate %d Hz", transcribe.ErrOption, opt.RateHz)
 	}
-	rate := opt.RateHz
-	if rate == 0 {
-		rate = RateHz
-	}
-	return &session{rateHz: rate}, nil
+	return &session{}, nil
 }
 
 // Close ends the engine.
@@ -60,7 +56,6 @@ func (e *Engine) Close() error {
 }
 
 type session struct {
-	rateHz         int
 	finished, shut bool
 }
 
@@ -68,8 +63,8 @@ func (s *session) Write(ctx context.Context, f audio.Frame) ([]transcribe.Segmen
 	switch {
 	case s.shut, s.finished:
 		return nil, transcribe.ErrClosed
-	case f.Rate != s.rateHz:
-		return nil, fmt.Errorf("%w: rate %d Hz, the session was opened with %d", transcribe.ErrFrame, f.Rate, s.rateHz)
+	case f.Rate <= 0:
+		return nil, fmt.Errorf("%w: rate %d Hz", transcribe.ErrFrame, f.Rate)
 	}
 	return nil, ctx.Err()
 }

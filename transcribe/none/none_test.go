@@ -14,8 +14,11 @@ func TestHearsNothingAndKeepsTheRulesOfSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Write(t.Context(), audio.Frame{Rate: 16000, PCM: make([]int16, 320)}); !errors.Is(err, transcribe.ErrFrame) {
-		t.Errorf("a frame of another rate: %v, want ErrFrame", err)
+	if _, err := s.Write(t.Context(), audio.Frame{PCM: make([]int16, 320)}); !errors.Is(err, transcribe.ErrFrame) {
+		t.Errorf("a frame without a rate: %v, want ErrFrame", err)
+	}
+	if segs, err := s.Write(t.Context(), audio.Frame{Rate: 48000, PCM: make([]int16, 960)}); err != nil || len(segs) > 0 {
+		t.Errorf("Write at another rate: %v, %v", segs, err)
 	}
 	if segs, err := s.Write(t.Context(), audio.Frame{Rate: RateHz, PCM: make([]int16, 160)}); err != nil || len(segs) > 0 {
 		t.Errorf("Write: %v, %v", segs, err)
