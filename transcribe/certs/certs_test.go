@@ -148,7 +148,7 @@ func TestClientTrustsOnlyItsRootsAndTheRightName(t *testing.T) {
 			go func() { served <- tls.Server(a, there.Server("h2")).Handshake() }()
 			err = tls.Client(b, here.Client(c.name)).Handshake()
 			a.Close()
-			<-served // the client's says more
+			<-served //nolint:errcheck // the client's says more
 			if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
 				t.Errorf("%v, want %q", err, c.says)
 			}
