@@ -522,7 +522,7 @@ func (e *entrance) serve(ctx context.Context, handle source.Handler) {
 			failures = 0
 		}
 		failures++
-		if !pause(ctx, backOff(failures)) {
+		if !source.Pause(ctx, backOff(failures)) {
 			return
 		}
 		if err := e.take(); err != nil {
@@ -589,18 +589,6 @@ func backOff(failures int) time.Duration {
 		d = min(sourceBackOff<<(failures-1), sourceBackOffMost)
 	}
 	return d*3/4 + rand.N(d/4+1)
-}
-
-// pause waits for d and reports whether ctx still goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func (s *server) listenStats() (listen.Stats, bool) {

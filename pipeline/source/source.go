@@ -90,3 +90,16 @@ type Handler func(ctx context.Context, call *Call) error
 type Source interface {
 	Serve(ctx context.Context, handle Handler) error
 }
+
+// Pause waits for d, before something is tried again, and reports whether ctx
+// still goes on.
+func Pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

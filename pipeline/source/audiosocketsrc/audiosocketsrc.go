@@ -200,7 +200,7 @@ func (s *Source) Serve(ctx context.Context, handle source.Handler) error {
 		if err != nil {
 			if isShortage(err) {
 				s.log.Warn("cannot take a socket", "source", Name, "err", err)
-				if !pause(ctx, time.Second) {
+				if !source.Pause(ctx, time.Second) {
 					return ctx.Err()
 				}
 				continue
@@ -250,18 +250,6 @@ func (s *Source) allows(conn net.Conn) bool {
 		}
 	}
 	return false
-}
-
-// pause waits for d and reports whether ctx still goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // serve follows one socket to its end.

@@ -203,12 +203,12 @@ func (s *Source) attendOne(ctx context.Context, l *line, handle source.Handler) 
 	case ctx.Err() != nil:
 		return false
 	case errors.Is(err, source.ErrBusy):
-		return pause(ctx, retryAfter)
+		return source.Pause(ctx, retryAfter)
 	case err == nil && !admitted:
 		return swallow(ctx, l.session) // it is none of ours to hear, as long as it lasts
 	case err != nil:
 		s.log.Warn("call not heard to its end", "source", Name, "call", call.ID, "err", err)
-		return pause(ctx, time.Second)
+		return source.Pause(ctx, time.Second)
 	}
 	return true
 }
@@ -220,18 +220,6 @@ func swallow(ctx context.Context, session *media.Session) bool {
 		if _, err := session.ReadFrame(ctx); err != nil {
 			return ctx.Err() == nil
 		}
-	}
-}
-
-// pause waits for d and reports whether ctx still goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
