@@ -189,19 +189,19 @@ func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.S
 	if !e.info.Phrases {
 		return nil, fmt.Errorf("%w: phrases, the model has a fixed graph", transcribe.ErrOption)
 	}
-	phrases, err := e.list(opt.Phrases)
-	if err != nil {
-		return nil, err
-	}
 	if !opt.Thrifty {
+		phrases, err := e.list(opt.Phrases)
+		if err != nil {
+			return nil, err
+		}
 		return e.open(opt.Leg, phrases)
 	}
 	thrifty, err := e.thriftyEngine()
 	if err != nil {
 		return nil, err
 	}
-	// The lists of a thrifty engine are its own: they keep its recognisers.
-	if phrases, err = thrifty.list(opt.Phrases); err != nil {
+	phrases, err := thrifty.list(opt.Phrases) // its own: it has their recognisers
+	if err != nil {
 		return nil, err
 	}
 	return thrifty.openBurst(opt, phrases)
