@@ -39,7 +39,7 @@ var mayImport = map[string]string{
 	"pipeline/source/media":      "pipeline/source transcribe/audio",
 	"pipeline/source/announce":   "transcribe/audio",
 	"pipeline/source/sdp":        "pipeline/source/media transcribe/audio",
-	"pipeline/source/*":          "pipeline/source pipeline/source/announce pipeline/source/media pipeline/source/sdp pipeline/source/sipmeta transcribe/audio",
+	"pipeline/source/*":          "pipeline/source pipeline/source/announce pipeline/source/media pipeline/source/sdp pipeline/source/sipmeta pipeline/source/sipstack transcribe/audio",
 	"pipeline/admit":             "pipeline/source",
 	"pipeline/sink":              "detectors/risk proto/*",
 	"pipeline/sink/*":            "pipeline/sink pipeline/source detectors/risk proto/* transcribe/audio",

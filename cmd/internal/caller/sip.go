@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -19,21 +18,9 @@ import (
 	"github.com/emiago/sipgo"
 	"github.com/emiago/sipgo/sip"
 	"github.com/google/uuid"
+
+	_ "github.com/callwarden/callwarden/pipeline/source/sipstack" // the settings of the SIP library
 )
-
-// sipgo refuses to send datagrams of more than 1,300 bytes, as RFC 3261 18.1.1
-// says. An INVITE with recording metadata is longer, and what sends it over UDP
-// in the field sends it in fragments, which is what shall be tried here. It also
-// logs whole messages, numbers and all, where it is given no other logger. Both
-// are variables of the library, read at any time, so they are set before
-// anything runs.
-var _ = tame()
-
-func tame() bool {
-	sip.UDPMTUSize = math.MaxUint16
-	sip.SetDefaultLogger(slog.New(slog.DiscardHandler))
-	return true
-}
 
 const (
 	// hangUpWithin is how long the answer to a BYE is waited for.

@@ -5,23 +5,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 
-	"github.com/emiago/sipgo/sip"
+	_ "github.com/callwarden/callwarden/pipeline/source/sipstack" // the settings of the SIP library
 )
-
-// What the SIP stack lets be set for the whole process only is set before
-// anything of it can run: a constructor would set it while another of its
-// users reads it.
-//
-// Answers may be longer than it would send over UDP: a response has to go the
-// way that its request came (RFC 3261 section 18.2.2), however many proxies it
-// names. And it tells the process's log of its connections, with addresses.
-//
-//nolint:gochecknoinits // see above
-func init() {
-	const longestDatagram = 65_507
-	sip.UDPMTUSize = longestDatagram + 200 // it takes 200 off
-	sip.SetDefaultLogger(slog.New(slog.DiscardHandler))
-}
 
 // stackLog takes what the SIP stack has to say. It says whole messages with
 // the numbers in them, so nothing of it is written anywhere: what it could not
