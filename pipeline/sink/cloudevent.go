@@ -166,6 +166,8 @@ func At(data proto.Message) time.Duration {
 		at = d.GetAt()
 	case *callwardenv1.CallEnded:
 		at = d.GetDuration()
+	case *callwardenv1.CallLevels:
+		at = d.GetStart()
 	case *callwardenv1.TranscriptSegment:
 		at = d.GetEnd()
 	}
@@ -185,6 +187,10 @@ func newData(t Type) proto.Message {
 		return new(callwardenv1.CallStatus)
 	case CallEnded:
 		return new(callwardenv1.CallEnded)
+	case CallAction:
+		return new(callwardenv1.CallAction)
+	case CallLevels:
+		return new(callwardenv1.CallLevels)
 	case TranscriptSegment:
 		return new(callwardenv1.TranscriptSegment)
 	}

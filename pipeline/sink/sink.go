@@ -23,8 +23,14 @@ const (
 	CallStarted       Type = "callwarden.call.started.v1"
 	CallStatus        Type = "callwarden.call.status.v1"
 	CallEnded         Type = "callwarden.call.ended.v1"
+	CallAction        Type = "callwarden.call.action.v1"
+	CallLevels        Type = "callwarden.call.levels.v1"
 	TranscriptSegment Type = "callwarden.transcript.segment.v1"
 )
+
+// Passing reports whether events of this type are worth something only while
+// the call goes on. They are many, and a sink keeps none unless it is asked to.
+func (t Type) Passing() bool { return t == TranscriptSegment || t == CallLevels }
 
 // Event is one thing said of one call. Sinks share it and must not change it.
 type Event struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/callwarden/callwarden/pipeline/sink"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
@@ -34,10 +35,47 @@ type Call struct {
 	// call: with an error wrapping ErrBusy for want of room, with nil because it
 	// is none of ours to hear. It does not block and may be called again.
 	Admitted func()
+	// Peer is who the call came from, where the protocol has a way back; else
+	// nil.
+	Peer Peer
+	// Hypotheses also wants transcript segments that are not final, as for
+	// somebody who watches the words come.
+	Hypotheses bool
 	// Warnings, where not nil, is asked once Audio has ended for what was
 	// wrong with it and heard nevertheless, in sentences.
 	Warnings func() []string
 }
+
+// Peer is the other end of a call's connection, and can be told what becomes
+// of the call. It may be a [Player] too.
+type Peer interface {
+	// Tell sends ev, an event of this call, in the protocol's own shape. It does
+	// not wait for the peer: what cannot be sent, because the peer does not read
+	// or is gone, is counted by the source and gone. An event for which the
+	// protocol has no shape is passed over. The events of a call come from one
+	// goroutine, in order; after Listen has returned there may be some more.
+	Tell(ev sink.Event)
+}
+
+// Player is a Peer into whose call something can be said.
+type Player interface {
+	Peer
+	// Play says p to the call, after what is being said already. It does not
+	// wait until it was heard; its error says why it never will be.
+	Play(p Prompt) error
+}
+
+// Prompt is something to say: mono samples at Rate Hz, which the source brings
+// to the rate of its protocol.
+type Prompt struct {
+	ID   string // of the advice that it speaks
+	Text string
+	Rate int
+	PCM  []int16
+}
+
+// ErrNoRoom says that a prompt is not played because too much is waiting.
+var ErrNoRoom = errors.New("too much is waiting to be said")
 
 // Stats are what a live way in counts since its start; Calls is of the moment.
 type Stats struct {
@@ -46,6 +84,7 @@ type Stats struct {
 	Packets, Bytes                uint64 // of media, that belonged to a call
 	Lost, Late, Duplicate         uint64 // packets
 	Stranger, Malformed, Unplaced uint64 // packets of no call, not understood, without room
+	Told, Untold                  uint64 // events sent to peers, and those that could not be
 }
 
 // Add adds what b counts, calls of the moment included.
@@ -62,6 +101,8 @@ func (s *Stats) Add(b Stats) {
 	s.Stranger += b.Stranger
 	s.Malformed += b.Malformed
 	s.Unplaced += b.Unplaced
+	s.Told += b.Told
+	s.Untold += b.Untold
 }
 
 // Counted is a Source that counts. Stats may be called from any goroutine.

@@ -47,7 +47,7 @@ func New(w io.Writer, cfg Config) *Sink { return &Sink{w: w, cfg: cfg} }
 // written after it, because half a line may be, and Close says how many
 // events that cost.
 func (s *Sink) Publish(_ context.Context, ev sink.Event) error {
-	if ev.Type == sink.TranscriptSegment && !s.cfg.Transcripts {
+	if ev.Type == sink.TranscriptSegment && !s.cfg.Transcripts || ev.Type == sink.CallLevels {
 		return nil
 	}
 	line, err := ev.CloudEvent()

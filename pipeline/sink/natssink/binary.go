@@ -31,8 +31,10 @@ func kind(t sink.Type) (string, bool) {
 	switch t {
 	case sink.RiskFinding, sink.RiskLevel:
 		return "risk", true
-	case sink.CallStarted, sink.CallStatus, sink.CallEnded:
+	case sink.CallStarted, sink.CallStatus, sink.CallEnded, sink.CallAction:
 		return "call", true
+	case sink.CallLevels:
+		return "levels", true
 	case sink.TranscriptSegment:
 		return "transcript", true
 	}

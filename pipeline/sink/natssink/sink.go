@@ -21,6 +21,9 @@ const subjectRoot = "callwarden.v1."
 type Config struct {
 	Connection `yaml:",inline"`
 
+	// Levels also publishes how loud the legs are, for the live desk; not kept
+	// either.
+	Levels bool `yaml:"levels"`
 	// Transcripts also publishes transcript segments. They are not kept in
 	// the stream: who follows live gets them.
 	Transcripts bool `yaml:"transcripts"`
@@ -165,9 +168,9 @@ func (s *Sink) Ready(ctx context.Context) error {
 // Publish takes ev into the outbox. It waits for room until ctx ends. It
 // refuses an event whose tenant or call is no subject token (ErrName), any
 // after Close (ErrClosed), and any after the server refused us altogether.
-// Transcripts are passed over where the configuration leaves them out.
+// Transcripts and levels are passed over where the configuration leaves them out.
 func (s *Sink) Publish(ctx context.Context, ev sink.Event) error {
-	if ev.Type == sink.TranscriptSegment && !s.cfg.Transcripts {
+	if ev.Type == sink.TranscriptSegment && !s.cfg.Transcripts || ev.Type == sink.CallLevels && !s.cfg.Levels {
 		return nil
 	}
 	subject, err := subjectOf(ev)
@@ -181,7 +184,7 @@ func (s *Sink) Publish(ctx context.Context, ev sink.Event) error {
 	l := &letter{
 		lane: ev.Tenant + "." + ev.Call, subject: subject, header: headersOf(ev), payload: payload,
 		size:   len(payload) + len(subject) + letterOverhead,
-		stored: ev.Type != sink.TranscriptSegment,
+		stored: !ev.Type.Passing(),
 	}
 	if err := s.box.put(ctx, l); err != nil {
 		return fmt.Errorf("publishing %s: %w", ev.Type, err)

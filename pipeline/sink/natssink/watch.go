@@ -19,6 +19,7 @@ type WatchConfig struct {
 	Tenant      string `yaml:"tenant"`      // only this tenant's; empty is all
 	Call        string `yaml:"call"`        // only this call's; empty is all
 	Transcripts bool   `yaml:"transcripts"` // also transcript segments, where they are published
+	Levels      bool   `yaml:"levels"`      // also how loud the legs are, where that is published
 
 	// Since begins with what the stream has kept of this last time; All begins
 	// with all it has. Without either only new events come, and the server
@@ -81,8 +82,8 @@ type WatchStats struct {
 // has kept, then what it gets, in its order, without gap or double, also
 // across a lost connection. Without history, everything comes as it is
 // published, also what a stream would drop as a double; events that are
-// published while the connection is away are missed. So are transcripts, in
-// either case.
+// published while the connection is away are missed. So are transcripts and levels,
+// in either case.
 func Watch(ctx context.Context, cfg WatchConfig, log *slog.Logger, handle func(sink.Event) error) (WatchStats, error) {
 	var seen WatchStats
 	if err := cfg.Validate(); err != nil {
@@ -139,7 +140,7 @@ func Watch(ctx context.Context, cfg WatchConfig, log *slog.Logger, handle func(s
 				}
 				continue
 			}
-			if ev.Type == sink.TranscriptSegment && !cfg.Transcripts {
+			if ev.Type == sink.TranscriptSegment && !cfg.Transcripts || ev.Type == sink.CallLevels && !cfg.Levels {
 				continue
 			}
 			seen.Events++
@@ -167,26 +168,31 @@ func (c WatchConfig) follow(ctx context.Context, nc *nats.Conn, msgs chan<- rece
 		}
 	}
 	history := c.All || c.Since > 0
-	var sub *nats.Subscription
-	if !history || c.Transcripts {
-		kind := "*" // one subscription for all kinds keeps the order of a call's events
-		if history {
-			kind = "transcript"
+	kinds := []string{"*"} // one subscription for all kinds keeps the order of a call's events
+	if history {
+		kinds = kinds[:0]
+		if c.Transcripts {
+			kinds = append(kinds, "transcript")
 		}
-		sub, err = nc.Subscribe(c.subject(kind), func(m *nats.Msg) { pass(received{m.Subject, m.Header, m.Data}) })
+		if c.Levels {
+			kinds = append(kinds, "levels")
+		}
+	}
+	var subs []*nats.Subscription
+	for _, kind := range kinds {
+		sub, err := nc.Subscribe(c.subject(kind), func(m *nats.Msg) { pass(received{m.Subject, m.Header, m.Data}) })
 		if err != nil {
 			return nil, err
 		}
+		subs = append(subs, sub)
 	}
-	end = func() int {
-		if sub == nil {
-			return 0
+	end = func() (dropped int) {
+		for _, sub := range subs {
+			if n, err := sub.Dropped(); err == nil {
+				dropped += n
+			}
 		}
-		n, err := sub.Dropped()
-		if err != nil {
-			return 0
-		}
-		return n
+		return dropped
 	}
 	if !history {
 		return end, nc.FlushWithContext(ctx)

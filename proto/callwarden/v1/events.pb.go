@@ -358,6 +358,68 @@ func (Heard) EnumDescriptor() ([]byte, []int) {
 	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{5}
 }
 
+// Action is what a person did about a call.
+type Action int32
+
+const (
+	Action_ACTION_UNSPECIFIED     Action = 0
+	Action_ACTION_ACKNOWLEDGED    Action = 1 // somebody looks after it
+	Action_ACTION_SCAM            Action = 2 // it is one
+	Action_ACTION_NOT_SCAM        Action = 3 // it is none
+	Action_ACTION_NOTE            Action = 4 // wrote something down
+	Action_ACTION_EVIDENCE_COPIED Action = 5 // took the evidence along
+	Action_ACTION_PROMPT_PLAYED   Action = 6 // had a warning spoken into the call
+)
+
+// Enum value maps for Action.
+var (
+	Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "ACTION_ACKNOWLEDGED",
+		2: "ACTION_SCAM",
+		3: "ACTION_NOT_SCAM",
+		4: "ACTION_NOTE",
+		5: "ACTION_EVIDENCE_COPIED",
+		6: "ACTION_PROMPT_PLAYED",
+	}
+	Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED":     0,
+		"ACTION_ACKNOWLEDGED":    1,
+		"ACTION_SCAM":            2,
+		"ACTION_NOT_SCAM":        3,
+		"ACTION_NOTE":            4,
+		"ACTION_EVIDENCE_COPIED": 5,
+		"ACTION_PROMPT_PLAYED":   6,
+	}
+)
+
+func (x Action) Enum() *Action {
+	p := new(Action)
+	*p = x
+	return p
+}
+
+func (x Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_callwarden_v1_events_proto_enumTypes[6].Descriptor()
+}
+
+func (Action) Type() protoreflect.EnumType {
+	return &file_callwarden_v1_events_proto_enumTypes[6]
+}
+
+func (x Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Action.Descriptor instead.
+func (Action) EnumDescriptor() ([]byte, []int) {
+	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{6}
+}
+
 // CallContext is in every event.
 type CallContext struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1525,6 +1587,215 @@ func (x *TranscriptSegment) GetHeard() Heard {
 	return Heard_HEARD_UNSPECIFIED
 }
 
+// CallAction is callwarden.call.action.v1: what a person did about a call,
+// while it went on or later.
+type CallAction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Context       *CallContext           `protobuf:"bytes,1,opt,name=context,proto3" json:"context,omitempty"`
+	When          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=when,proto3" json:"when,omitempty"`
+	Who           string                 `protobuf:"bytes,3,opt,name=who,proto3" json:"who,omitempty"` // as the one who let them in knows them
+	Action        Action                 `protobuf:"varint,4,opt,name=action,proto3,enum=callwarden.v1.Action" json:"action,omitempty"`
+	Note          string                 `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`     // digits masked
+	Undoes        string                 `protobuf:"bytes,6,opt,name=undoes,proto3" json:"undoes,omitempty"` // id of the event of the same action that is taken back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallAction) Reset() {
+	*x = CallAction{}
+	mi := &file_callwarden_v1_events_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallAction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallAction) ProtoMessage() {}
+
+func (x *CallAction) ProtoReflect() protoreflect.Message {
+	mi := &file_callwarden_v1_events_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallAction.ProtoReflect.Descriptor instead.
+func (*CallAction) Descriptor() ([]byte, []int) {
+	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CallAction) GetContext() *CallContext {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *CallAction) GetWhen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.When
+	}
+	return nil
+}
+
+func (x *CallAction) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *CallAction) GetAction() Action {
+	if x != nil {
+		return x.Action
+	}
+	return Action_ACTION_UNSPECIFIED
+}
+
+func (x *CallAction) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *CallAction) GetUndoes() string {
+	if x != nil {
+		return x.Undoes
+	}
+	return ""
+}
+
+// CallLevels is callwarden.call.levels.v1: how loud each leg was in the last
+// second or so, for those who draw it. It is not kept.
+type CallLevels struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Context       *CallContext           `protobuf:"bytes,1,opt,name=context,proto3" json:"context,omitempty"`
+	Start         *durationpb.Duration   `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"` // of the first step
+	Step          *durationpb.Duration   `protobuf:"bytes,3,opt,name=step,proto3" json:"step,omitempty"`
+	Legs          []*LegLevels           `protobuf:"bytes,4,rep,name=legs,proto3" json:"legs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallLevels) Reset() {
+	*x = CallLevels{}
+	mi := &file_callwarden_v1_events_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallLevels) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallLevels) ProtoMessage() {}
+
+func (x *CallLevels) ProtoReflect() protoreflect.Message {
+	mi := &file_callwarden_v1_events_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallLevels.ProtoReflect.Descriptor instead.
+func (*CallLevels) Descriptor() ([]byte, []int) {
+	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CallLevels) GetContext() *CallContext {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *CallLevels) GetStart() *durationpb.Duration {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *CallLevels) GetStep() *durationpb.Duration {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *CallLevels) GetLegs() []*LegLevels {
+	if x != nil {
+		return x.Legs
+	}
+	return nil
+}
+
+// LegLevels is the root mean square of a leg's samples in each step.
+type LegLevels struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leg           Leg                    `protobuf:"varint,1,opt,name=leg,proto3,enum=callwarden.v1.Leg" json:"leg,omitempty"`
+	Below         []byte                 `protobuf:"bytes,2,opt,name=below,proto3" json:"below,omitempty"` // a byte a step: dB below full scale; 255 where nothing came
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LegLevels) Reset() {
+	*x = LegLevels{}
+	mi := &file_callwarden_v1_events_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LegLevels) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LegLevels) ProtoMessage() {}
+
+func (x *LegLevels) ProtoReflect() protoreflect.Message {
+	mi := &file_callwarden_v1_events_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LegLevels.ProtoReflect.Descriptor instead.
+func (*LegLevels) Descriptor() ([]byte, []int) {
+	return file_callwarden_v1_events_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LegLevels) GetLeg() Leg {
+	if x != nil {
+		return x.Leg
+	}
+	return Leg_LEG_UNSPECIFIED
+}
+
+func (x *LegLevels) GetBelow() []byte {
+	if x != nil {
+		return x.Below
+	}
+	return nil
+}
+
 var File_callwarden_v1_events_proto protoreflect.FileDescriptor
 
 const file_callwarden_v1_events_proto_rawDesc = "" +
@@ -1641,7 +1912,24 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\x03end\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03end\x12\x12\n" +
 	"\x04text\x18\a \x01(\tR\x04text\x12)\n" +
 	"\x05words\x18\b \x03(\v2\x13.callwarden.v1.WordR\x05words\x12*\n" +
-	"\x05heard\x18\t \x01(\x0e2\x14.callwarden.v1.HeardR\x05heard*:\n" +
+	"\x05heard\x18\t \x01(\x0e2\x14.callwarden.v1.HeardR\x05heard\"\xdf\x01\n" +
+	"\n" +
+	"CallAction\x124\n" +
+	"\acontext\x18\x01 \x01(\v2\x1a.callwarden.v1.CallContextR\acontext\x12.\n" +
+	"\x04when\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04when\x12\x10\n" +
+	"\x03who\x18\x03 \x01(\tR\x03who\x12-\n" +
+	"\x06action\x18\x04 \x01(\x0e2\x15.callwarden.v1.ActionR\x06action\x12\x12\n" +
+	"\x04note\x18\x05 \x01(\tR\x04note\x12\x16\n" +
+	"\x06undoes\x18\x06 \x01(\tR\x06undoes\"\xd0\x01\n" +
+	"\n" +
+	"CallLevels\x124\n" +
+	"\acontext\x18\x01 \x01(\v2\x1a.callwarden.v1.CallContextR\acontext\x12/\n" +
+	"\x05start\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05start\x12-\n" +
+	"\x04step\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04step\x12,\n" +
+	"\x04legs\x18\x04 \x03(\v2\x18.callwarden.v1.LegLevelsR\x04legs\"G\n" +
+	"\tLegLevels\x12$\n" +
+	"\x03leg\x18\x01 \x01(\x0e2\x12.callwarden.v1.LegR\x03leg\x12\x14\n" +
+	"\x05below\x18\x02 \x01(\fR\x05below*:\n" +
 	"\x03Leg\x12\x13\n" +
 	"\x0fLEG_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1683,7 +1971,15 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"HEARD_OPEN\x10\x01\x12\x10\n" +
 	"\fHEARD_SCREEN\x10\x02\x12\x10\n" +
 	"\fHEARD_DIGITS\x10\x03\x12\x10\n" +
-	"\fHEARD_KEYPAD\x10\x04BCZAgithub.com/callwarden/callwarden/proto/callwarden/v1;callwardenv1b\x06proto3"
+	"\fHEARD_KEYPAD\x10\x04*\xa6\x01\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13ACTION_ACKNOWLEDGED\x10\x01\x12\x0f\n" +
+	"\vACTION_SCAM\x10\x02\x12\x13\n" +
+	"\x0fACTION_NOT_SCAM\x10\x03\x12\x0f\n" +
+	"\vACTION_NOTE\x10\x04\x12\x1a\n" +
+	"\x16ACTION_EVIDENCE_COPIED\x10\x05\x12\x18\n" +
+	"\x14ACTION_PROMPT_PLAYED\x10\x06BCZAgithub.com/callwarden/callwarden/proto/callwarden/v1;callwardenv1b\x06proto3"
 
 var (
 	file_callwarden_v1_events_proto_rawDescOnce sync.Once
@@ -1697,8 +1993,8 @@ func file_callwarden_v1_events_proto_rawDescGZIP() []byte {
 	return file_callwarden_v1_events_proto_rawDescData
 }
 
-var file_callwarden_v1_events_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_callwarden_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_callwarden_v1_events_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_callwarden_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_callwarden_v1_events_proto_goTypes = []any{
 	(Leg)(0),                      // 0: callwarden.v1.Leg
 	(FindingState)(0),             // 1: callwarden.v1.FindingState
@@ -1706,71 +2002,83 @@ var file_callwarden_v1_events_proto_goTypes = []any{
 	(Level)(0),                    // 3: callwarden.v1.Level
 	(Hearing)(0),                  // 4: callwarden.v1.Hearing
 	(Heard)(0),                    // 5: callwarden.v1.Heard
-	(*CallContext)(nil),           // 6: callwarden.v1.CallContext
-	(*Word)(nil),                  // 7: callwarden.v1.Word
-	(*Finding)(nil),               // 8: callwarden.v1.Finding
-	(*Advice)(nil),                // 9: callwarden.v1.Advice
-	(*RiskFinding)(nil),           // 10: callwarden.v1.RiskFinding
-	(*Contribution)(nil),          // 11: callwarden.v1.Contribution
-	(*RiskLevel)(nil),             // 12: callwarden.v1.RiskLevel
-	(*CallStarted)(nil),           // 13: callwarden.v1.CallStarted
-	(*CallStatus)(nil),            // 14: callwarden.v1.CallStatus
-	(*LegStatus)(nil),             // 15: callwarden.v1.LegStatus
-	(*Channel)(nil),               // 16: callwarden.v1.Channel
-	(*CallEnded)(nil),             // 17: callwarden.v1.CallEnded
-	(*TranscriptSegment)(nil),     // 18: callwarden.v1.TranscriptSegment
-	nil,                           // 19: callwarden.v1.CallStarted.AttributesEntry
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(Action)(0),                   // 6: callwarden.v1.Action
+	(*CallContext)(nil),           // 7: callwarden.v1.CallContext
+	(*Word)(nil),                  // 8: callwarden.v1.Word
+	(*Finding)(nil),               // 9: callwarden.v1.Finding
+	(*Advice)(nil),                // 10: callwarden.v1.Advice
+	(*RiskFinding)(nil),           // 11: callwarden.v1.RiskFinding
+	(*Contribution)(nil),          // 12: callwarden.v1.Contribution
+	(*RiskLevel)(nil),             // 13: callwarden.v1.RiskLevel
+	(*CallStarted)(nil),           // 14: callwarden.v1.CallStarted
+	(*CallStatus)(nil),            // 15: callwarden.v1.CallStatus
+	(*LegStatus)(nil),             // 16: callwarden.v1.LegStatus
+	(*Channel)(nil),               // 17: callwarden.v1.Channel
+	(*CallEnded)(nil),             // 18: callwarden.v1.CallEnded
+	(*TranscriptSegment)(nil),     // 19: callwarden.v1.TranscriptSegment
+	(*CallAction)(nil),            // 20: callwarden.v1.CallAction
+	(*CallLevels)(nil),            // 21: callwarden.v1.CallLevels
+	(*LegLevels)(nil),             // 22: callwarden.v1.LegLevels
+	nil,                           // 23: callwarden.v1.CallStarted.AttributesEntry
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
 }
 var file_callwarden_v1_events_proto_depIdxs = []int32{
-	20, // 0: callwarden.v1.Word.start:type_name -> google.protobuf.Duration
-	20, // 1: callwarden.v1.Word.end:type_name -> google.protobuf.Duration
+	24, // 0: callwarden.v1.Word.start:type_name -> google.protobuf.Duration
+	24, // 1: callwarden.v1.Word.end:type_name -> google.protobuf.Duration
 	2,  // 2: callwarden.v1.Finding.stage:type_name -> callwarden.v1.Stage
 	0,  // 3: callwarden.v1.Finding.leg:type_name -> callwarden.v1.Leg
-	20, // 4: callwarden.v1.Finding.start:type_name -> google.protobuf.Duration
-	20, // 5: callwarden.v1.Finding.end:type_name -> google.protobuf.Duration
+	24, // 4: callwarden.v1.Finding.start:type_name -> google.protobuf.Duration
+	24, // 5: callwarden.v1.Finding.end:type_name -> google.protobuf.Duration
 	1,  // 6: callwarden.v1.Finding.state:type_name -> callwarden.v1.FindingState
-	6,  // 7: callwarden.v1.RiskFinding.context:type_name -> callwarden.v1.CallContext
-	20, // 8: callwarden.v1.RiskFinding.at:type_name -> google.protobuf.Duration
-	8,  // 9: callwarden.v1.RiskFinding.finding:type_name -> callwarden.v1.Finding
+	7,  // 7: callwarden.v1.RiskFinding.context:type_name -> callwarden.v1.CallContext
+	24, // 8: callwarden.v1.RiskFinding.at:type_name -> google.protobuf.Duration
+	9,  // 9: callwarden.v1.RiskFinding.finding:type_name -> callwarden.v1.Finding
 	3,  // 10: callwarden.v1.RiskFinding.level:type_name -> callwarden.v1.Level
-	6,  // 11: callwarden.v1.RiskLevel.context:type_name -> callwarden.v1.CallContext
-	20, // 12: callwarden.v1.RiskLevel.at:type_name -> google.protobuf.Duration
+	7,  // 11: callwarden.v1.RiskLevel.context:type_name -> callwarden.v1.CallContext
+	24, // 12: callwarden.v1.RiskLevel.at:type_name -> google.protobuf.Duration
 	3,  // 13: callwarden.v1.RiskLevel.level:type_name -> callwarden.v1.Level
 	3,  // 14: callwarden.v1.RiskLevel.previous:type_name -> callwarden.v1.Level
-	11, // 15: callwarden.v1.RiskLevel.contributions:type_name -> callwarden.v1.Contribution
-	9,  // 16: callwarden.v1.RiskLevel.advice:type_name -> callwarden.v1.Advice
-	6,  // 17: callwarden.v1.CallStarted.context:type_name -> callwarden.v1.CallContext
-	21, // 18: callwarden.v1.CallStarted.began:type_name -> google.protobuf.Timestamp
+	12, // 15: callwarden.v1.RiskLevel.contributions:type_name -> callwarden.v1.Contribution
+	10, // 16: callwarden.v1.RiskLevel.advice:type_name -> callwarden.v1.Advice
+	7,  // 17: callwarden.v1.CallStarted.context:type_name -> callwarden.v1.CallContext
+	25, // 18: callwarden.v1.CallStarted.began:type_name -> google.protobuf.Timestamp
 	0,  // 19: callwarden.v1.CallStarted.legs:type_name -> callwarden.v1.Leg
-	19, // 20: callwarden.v1.CallStarted.attributes:type_name -> callwarden.v1.CallStarted.AttributesEntry
-	6,  // 21: callwarden.v1.CallStatus.context:type_name -> callwarden.v1.CallContext
-	20, // 22: callwarden.v1.CallStatus.at:type_name -> google.protobuf.Duration
+	23, // 20: callwarden.v1.CallStarted.attributes:type_name -> callwarden.v1.CallStarted.AttributesEntry
+	7,  // 21: callwarden.v1.CallStatus.context:type_name -> callwarden.v1.CallContext
+	24, // 22: callwarden.v1.CallStatus.at:type_name -> google.protobuf.Duration
 	4,  // 23: callwarden.v1.CallStatus.hearing:type_name -> callwarden.v1.Hearing
-	15, // 24: callwarden.v1.CallStatus.legs:type_name -> callwarden.v1.LegStatus
+	16, // 24: callwarden.v1.CallStatus.legs:type_name -> callwarden.v1.LegStatus
 	0,  // 25: callwarden.v1.LegStatus.leg:type_name -> callwarden.v1.Leg
 	4,  // 26: callwarden.v1.LegStatus.hearing:type_name -> callwarden.v1.Hearing
-	20, // 27: callwarden.v1.LegStatus.heard:type_name -> google.protobuf.Duration
-	20, // 28: callwarden.v1.LegStatus.dropped:type_name -> google.protobuf.Duration
-	20, // 29: callwarden.v1.LegStatus.lag:type_name -> google.protobuf.Duration
-	16, // 30: callwarden.v1.LegStatus.channel:type_name -> callwarden.v1.Channel
-	20, // 31: callwarden.v1.LegStatus.lost:type_name -> google.protobuf.Duration
-	6,  // 32: callwarden.v1.CallEnded.context:type_name -> callwarden.v1.CallContext
-	20, // 33: callwarden.v1.CallEnded.duration:type_name -> google.protobuf.Duration
+	24, // 27: callwarden.v1.LegStatus.heard:type_name -> google.protobuf.Duration
+	24, // 28: callwarden.v1.LegStatus.dropped:type_name -> google.protobuf.Duration
+	24, // 29: callwarden.v1.LegStatus.lag:type_name -> google.protobuf.Duration
+	17, // 30: callwarden.v1.LegStatus.channel:type_name -> callwarden.v1.Channel
+	24, // 31: callwarden.v1.LegStatus.lost:type_name -> google.protobuf.Duration
+	7,  // 32: callwarden.v1.CallEnded.context:type_name -> callwarden.v1.CallContext
+	24, // 33: callwarden.v1.CallEnded.duration:type_name -> google.protobuf.Duration
 	3,  // 34: callwarden.v1.CallEnded.level:type_name -> callwarden.v1.Level
-	15, // 35: callwarden.v1.CallEnded.legs:type_name -> callwarden.v1.LegStatus
-	6,  // 36: callwarden.v1.TranscriptSegment.context:type_name -> callwarden.v1.CallContext
+	16, // 35: callwarden.v1.CallEnded.legs:type_name -> callwarden.v1.LegStatus
+	7,  // 36: callwarden.v1.TranscriptSegment.context:type_name -> callwarden.v1.CallContext
 	0,  // 37: callwarden.v1.TranscriptSegment.leg:type_name -> callwarden.v1.Leg
-	20, // 38: callwarden.v1.TranscriptSegment.start:type_name -> google.protobuf.Duration
-	20, // 39: callwarden.v1.TranscriptSegment.end:type_name -> google.protobuf.Duration
-	7,  // 40: callwarden.v1.TranscriptSegment.words:type_name -> callwarden.v1.Word
+	24, // 38: callwarden.v1.TranscriptSegment.start:type_name -> google.protobuf.Duration
+	24, // 39: callwarden.v1.TranscriptSegment.end:type_name -> google.protobuf.Duration
+	8,  // 40: callwarden.v1.TranscriptSegment.words:type_name -> callwarden.v1.Word
 	5,  // 41: callwarden.v1.TranscriptSegment.heard:type_name -> callwarden.v1.Heard
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	7,  // 42: callwarden.v1.CallAction.context:type_name -> callwarden.v1.CallContext
+	25, // 43: callwarden.v1.CallAction.when:type_name -> google.protobuf.Timestamp
+	6,  // 44: callwarden.v1.CallAction.action:type_name -> callwarden.v1.Action
+	7,  // 45: callwarden.v1.CallLevels.context:type_name -> callwarden.v1.CallContext
+	24, // 46: callwarden.v1.CallLevels.start:type_name -> google.protobuf.Duration
+	24, // 47: callwarden.v1.CallLevels.step:type_name -> google.protobuf.Duration
+	22, // 48: callwarden.v1.CallLevels.legs:type_name -> callwarden.v1.LegLevels
+	0,  // 49: callwarden.v1.LegLevels.leg:type_name -> callwarden.v1.Leg
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_callwarden_v1_events_proto_init() }
@@ -1784,8 +2092,8 @@ func file_callwarden_v1_events_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_callwarden_v1_events_proto_rawDesc), len(file_callwarden_v1_events_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   14,
+			NumEnums:      7,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
