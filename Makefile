@@ -8,6 +8,8 @@ CORPUS  ?= ../shared/corpora
 FUZZTIME ?= 30s
 BUF     := $(GO) tool -modfile=tools.mod buf
 PEERS   := sip-tester baresip tshark iproute2
+# Tests with the tag e2e: those that need telephones or a browser of others.
+E2E     := ./cmd/internal/e2e ./cmd/internal/browsertest
 # Protocols of other people's servers, each beside the backend that speaks it.
 FOREIGN := transcribe/voskserver/voskpb transcribe/riva/rivapb
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -15,7 +17,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: bench-remote help demo test e2e peers check lint fuzz bench bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
+.PHONY: bench-remote help demo test e2e peers browser check lint fuzz bench bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
 
 help: ## this list
 	@echo "callwarden: make TARGET"
@@ -31,8 +33,8 @@ test: models proto-check ## everything that CI runs
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 12m ./...
 	@$(MAKE) --no-print-directory e2e
 
-e2e: models peers ## calls by sipp and baresip give the findings of replay; tshark reads what we send
-	$(GO) test -tags e2e -count=1 -timeout 5m ./cmd/internal/e2e
+e2e: models peers browser ## calls by sipp and baresip give the findings of replay; tshark reads what we send; Chromium shows the pages
+	CALLWARDEN_SHOTS=$(CURDIR)/out/shots $(GO) test -tags e2e -count=1 -p 1 -timeout 5m $(E2E)
 
 # Tools that are missing are installed, as root or by sudo; that they cannot be
 # is an error.
@@ -45,6 +47,17 @@ peers:
 			{ echo "make e2e: $$tool is missing; type: sudo apt-get install $(PEERS)" >&2; exit 3; }; \
 		break; \
 	done
+
+# Where the browser's sandbox cannot be had, as for root in a container, it is
+# left out: only pages of our own are opened.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome-stable >/dev/null || \
+	command -v google-chrome >/dev/null || { \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -qq && \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || \
+			{ echo "make browser: chromium is missing; type: sudo apt-get install chromium" >&2; exit 3; }; \
+	}
 
 check: lint test ## test, and lint before it
 
