@@ -81,3 +81,20 @@ func TestAPersonMayRefuseTheMicrophone(t *testing.T) {
 		}
 	}
 }
+
+func TestServeTakesCallsUntilItIsStopped(t *testing.T) {
+	s := browsertest.Serve(t, browsertest.Build(t), "transcriber: {mode: inprocess, backend: none}\nsources: {audiosocket: {enabled: true, listen: \"127.0.0.1:0\"}}")
+	r, err := http.Get(s.URL + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		t.Errorf("/healthz: %s", r.Status)
+	}
+	s.Stop()
+	if r, err := http.Get(s.URL + "/healthz"); err == nil {
+		_ = r.Body.Close()
+		t.Error("it answers after it was stopped")
+	}
+}
