@@ -185,6 +185,9 @@ func (c *chronicle) started(ctx context.Context, mode string) {
 		Model:      info.Model,
 		Listen:     mode,
 	}
+	if _, can := c.call.Peer.(source.Player); can && mode != "" {
+		ev.CanPlay = true
+	}
 	if !c.call.Began.IsZero() {
 		ev.Began = timestamppb.New(c.call.Began)
 	}

@@ -371,3 +371,35 @@ func TestLiveDropsWholeBacklogAndSaysSo(t *testing.T) {
 		}
 	})
 }
+
+// spokenTo is a peer whose call can be spoken into, deaf one whose cannot.
+type (
+	deaf     struct{}
+	spokenTo struct{ deaf }
+)
+
+func (deaf) Tell(sink.Event)              {}
+func (spokenTo) Play(source.Prompt) error { return nil }
+
+func TestStartSaysWhetherTheCallCanBeSpokenInto(t *testing.T) {
+	tr := transcript(t, fraud)
+	for _, c := range []struct {
+		peer source.Peer
+		want bool
+	}{{nil, false}, {deaf{}, false}, {spokenTo{}, true}} {
+		var out memory
+		p := newPipeline(t, DefaultConfig(), scripted(tr), &out)
+		call := recorded(time.Second)
+		call.Peer = c.peer
+		if err := p.Listen(t.Context(), call); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Skip(t.Context(), call, "exempt"); err != nil {
+			t.Fatal(err)
+		}
+		all := of[*callwardenv1.CallStarted](&out)
+		if len(all) != 2 || all[0].GetCanPlay() != c.want || all[1].GetCanPlay() {
+			t.Errorf("peer %T: started %v", c.peer, all)
+		}
+	}
+}

@@ -57,7 +57,8 @@ type Peer interface {
 	Tell(ev sink.Event)
 }
 
-// Player is a Peer into whose call something can be said.
+// Player is a Peer into whose call something can be said. The Peer of a call
+// where the protocol could and this connection cannot is none.
 type Player interface {
 	Peer
 	// Play says p to the call, after what is being said already. It does not

@@ -1003,7 +1003,8 @@ type CallStarted struct {
 	Attributes    map[string]string      `protobuf:"bytes,4,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // numbers are masked
 	Backend       string                 `protobuf:"bytes,5,opt,name=backend,proto3" json:"backend,omitempty"`                                                                                 // speech-to-text backend
 	Model         string                 `protobuf:"bytes,6,opt,name=model,proto3" json:"model,omitempty"`
-	Listen        string                 `protobuf:"bytes,7,opt,name=listen,proto3" json:"listen,omitempty"` // "full" or "screen"
+	Listen        string                 `protobuf:"bytes,7,opt,name=listen,proto3" json:"listen,omitempty"`                   // "full" or "screen"
+	CanPlay       bool                   `protobuf:"varint,8,opt,name=can_play,json=canPlay,proto3" json:"can_play,omitempty"` // a prompt can be spoken into the call
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1085,6 +1086,13 @@ func (x *CallStarted) GetListen() string {
 		return x.Listen
 	}
 	return ""
+}
+
+func (x *CallStarted) GetCanPlay() bool {
+	if x != nil {
+		return x.CanPlay
+	}
+	return false
 }
 
 // CallStatus is callwarden.call.status.v1: how well the call is heard.
@@ -1852,7 +1860,7 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"\bprevious\x18\x04 \x01(\x0e2\x14.callwarden.v1.LevelR\bprevious\x12\x14\n" +
 	"\x05score\x18\x05 \x01(\x01R\x05score\x12A\n" +
 	"\rcontributions\x18\x06 \x03(\v2\x1b.callwarden.v1.ContributionR\rcontributions\x12-\n" +
-	"\x06advice\x18\a \x01(\v2\x15.callwarden.v1.AdviceR\x06advice\"\xf0\x02\n" +
+	"\x06advice\x18\a \x01(\v2\x15.callwarden.v1.AdviceR\x06advice\"\x8b\x03\n" +
 	"\vCallStarted\x124\n" +
 	"\acontext\x18\x01 \x01(\v2\x1a.callwarden.v1.CallContextR\acontext\x120\n" +
 	"\x05began\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05began\x12&\n" +
@@ -1862,7 +1870,8 @@ const file_callwarden_v1_events_proto_rawDesc = "" +
 	"attributes\x12\x18\n" +
 	"\abackend\x18\x05 \x01(\tR\abackend\x12\x14\n" +
 	"\x05model\x18\x06 \x01(\tR\x05model\x12\x16\n" +
-	"\x06listen\x18\a \x01(\tR\x06listen\x1a=\n" +
+	"\x06listen\x18\a \x01(\tR\x06listen\x12\x19\n" +
+	"\bcan_play\x18\b \x01(\bR\acanPlay\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x91\x02\n" +

@@ -774,6 +774,7 @@ type GetCapabilitiesResponse struct {
 	Full          bool                   `protobuf:"varint,11,opt,name=full,proto3" json:"full,omitempty"`                             // new streams are refused for the moment
 	Draining      bool                   `protobuf:"varint,12,opt,name=draining,proto3" json:"draining,omitempty"`                     // new streams are refused for good
 	Version       string                 `protobuf:"bytes,13,opt,name=version,proto3" json:"version,omitempty"`                        // of the server
+	Hints         bool                   `protobuf:"varint,14,opt,name=hints,proto3" json:"hints,omitempty"`                           // the recogniser makes use of hints
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -897,6 +898,13 @@ func (x *GetCapabilitiesResponse) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *GetCapabilitiesResponse) GetHints() bool {
+	if x != nil {
+		return x.Hints
+	}
+	return false
 }
 
 type LookUpWordsRequest struct {
@@ -1041,7 +1049,7 @@ const file_callwarden_v1_transcribe_proto_rawDesc = "" +
 	"\n" +
 	"confidence\x18\x04 \x01(\x02R\n" +
 	"confidence\"\x18\n" +
-	"\x16GetCapabilitiesRequest\"\xfa\x02\n" +
+	"\x16GetCapabilitiesRequest\"\x90\x03\n" +
 	"\x17GetCapabilitiesResponse\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x1c\n" +
@@ -1058,7 +1066,8 @@ const file_callwarden_v1_transcribe_proto_rawDesc = "" +
 	" \x01(\x05R\astreams\x12\x12\n" +
 	"\x04full\x18\v \x01(\bR\x04full\x12\x1a\n" +
 	"\bdraining\x18\f \x01(\bR\bdraining\x12\x18\n" +
-	"\aversion\x18\r \x01(\tR\aversion\"*\n" +
+	"\aversion\x18\r \x01(\tR\aversion\x12\x14\n" +
+	"\x05hints\x18\x0e \x01(\bR\x05hints\"*\n" +
 	"\x12LookUpWordsRequest\x12\x14\n" +
 	"\x05words\x18\x01 \x03(\tR\x05words\"/\n" +
 	"\x13LookUpWordsResponse\x12\x18\n" +
