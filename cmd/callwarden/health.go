@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/callwarden/callwarden/cmd/internal/trypage"
 	"github.com/callwarden/callwarden/pipeline/source"
 )
 
@@ -122,6 +123,9 @@ func (s *server) routes() http.Handler {
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
+	if s.cfg.HTTP.Try {
+		mux.Handle(trypage.Path, trypage.Handler(s.about()))
+	}
 	for _, w := range ways {
 		if w.enabled(&s.cfg) {
 			mux.Handle("/v1/"+w.name+"/", s.api(w.name))
@@ -129,6 +133,15 @@ func (s *server) routes() http.Handler {
 		}
 	}
 	return mux
+}
+
+// about is what the page /try/ has to know.
+func (s *server) about() trypage.About {
+	return trypage.About{
+		WHIP:   slices.ContainsFunc(ways[:], func(w way) bool { return w.name == "whip" && w.enabled(&s.cfg) }),
+		Listen: s.cfg.Listen.Mode,
+		Notice: s.cfg.Risk.Notice, Warning: s.cfg.Risk.Warning, Critical: s.cfg.Risk.Critical,
+	}
 }
 
 // api is the HTTP API of a way in, where it has one: that of the source of the

@@ -49,6 +49,7 @@ type logConfig struct {
 type httpConfig struct {
 	Listen   string `yaml:"listen"`
 	Profiles bool   `yaml:"profiles"`
+	Try      bool   `yaml:"try"`
 }
 
 // optional is a section that can be switched off whole.
@@ -121,7 +122,7 @@ func defaultServeConfig() serveConfig {
 	lines.Calls = true
 	return serveConfig{
 		Log:     logConfig{Level: "info", Format: "text"},
-		HTTP:    httpConfig{Listen: "127.0.0.1:8080"},
+		HTTP:    httpConfig{Listen: "127.0.0.1:8080", Try: true},
 		Sources: defaultSources(),
 		Admit:   admit.DefaultConfig(),
 		Transcriber: transcriberConfig{
