@@ -23,6 +23,7 @@ import (
 	"github.com/callwarden/callwarden/models"
 	"github.com/callwarden/callwarden/pipeline"
 	"github.com/callwarden/callwarden/pipeline/admit"
+	"github.com/callwarden/callwarden/pipeline/back"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/sink"
 	"github.com/callwarden/callwarden/pipeline/sink/jsonsink"
@@ -129,6 +130,7 @@ type server struct {
 	answers  string // address of the HTTP server
 	listener *listen.Listener
 	nats     *natssink.Sink
+	back     *back.Back
 	ways     []*entrance
 	restarts func() uint64
 }
@@ -138,6 +140,7 @@ func newServer(a *app, cfg serveConfig) *server {
 	s.open = func() (transcribe.Engine, error) { return s.openTranscriber() }
 	s.metrics = metrics.New(metrics.From{
 		Version: version(), Listener: s.listenStats, NATS: s.natsStats, Sources: s.sourceStats, Restarts: s.restartStats,
+		Prompts: s.promptCounts,
 	})
 	return s
 }
@@ -240,7 +243,14 @@ func (s *server) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeSinks()) }()
-	if s.pipe, err = pipeline.New(s.cfg.Calls, s.listener, judge, out, s.log); err != nil {
+	way, err := back.New(s.cfg.Back.config(), out, s.log)
+	if err != nil {
+		return usagef("back.%w", err)
+	}
+	s.mu.Lock()
+	s.back = way
+	s.mu.Unlock()
+	if s.pipe, err = pipeline.New(s.cfg.Calls, s.listener, judge, way, s.log); err != nil {
 		return usagef("calls: %w", err)
 	}
 	return s.serveCalls(ctx)
@@ -438,6 +448,7 @@ func (s *server) handle(ctx, taking, calling context.Context, call *source.Call)
 			tell()
 		}
 	}
+	defer s.back.Attach(call)()
 	err := s.pipe.Listen(own, call)
 	switch {
 	case errors.Is(err, source.ErrBusy):
@@ -609,6 +620,16 @@ func (s *server) natsStats() (stats natssink.Stats, connected, ok bool) {
 		return stats, false, false
 	}
 	return n.Stats(), n.Up() == nil, true
+}
+
+func (s *server) promptCounts() []back.Counts {
+	s.mu.Lock()
+	b := s.back
+	s.mu.Unlock()
+	if b == nil {
+		return nil
+	}
+	return b.Counts()
 }
 
 func (s *server) sourceStats() []metrics.Source {

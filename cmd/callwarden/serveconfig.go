@@ -37,6 +37,7 @@ type serveConfig struct {
 	Judge       judgeConfig       `yaml:"judge"`
 	Risk        risk.Config       `yaml:"risk"`
 	Calls       pipeline.Config   `yaml:"calls"`
+	Back        backConfig        `yaml:"back"`
 	Sinks       sinksConfig       `yaml:"sinks"`
 	Drain       drainConfig       `yaml:"drain"`
 }
@@ -133,6 +134,7 @@ func defaultServeConfig() serveConfig {
 		Judge:  judgeConfig{Country: "US"},
 		Risk:   risk.DefaultConfig(),
 		Calls:  pipeline.DefaultConfig(),
+		Back:   defaultBack(),
 		Sinks: sinksConfig{
 			NATS:     nats,
 			JSON:     jsonConfig{File: "-", Config: jsonsink.DefaultConfig()},
@@ -183,6 +185,7 @@ func (c *serveConfig) check(file *config.File) {
 	// Its keys begin with the section's own name.
 	file.Check("", c.Risk.Validate())
 	file.Check("calls", c.Calls.Validate())
+	file.Check("back", c.Back.Validate())
 	c.Sinks.check(file)
 	file.Check("drain", c.Drain.Validate())
 }
@@ -315,7 +318,8 @@ func newCheck(a *app) *cobra.Command {
 		Short: "Validate a configuration without opening anything",
 		Long: `Reads a configuration as serve does and says everything that is wrong with it,
 with the line, the value, the rule and what to type instead. Nothing is opened:
-no address, no model, no server, and none of the files that it names.`,
+no address, no model, no server, and none of the files that it names but the
+recordings below back, which are read: one that cannot be spoken is told here.`,
 		Example: `  callwarden check -c callwarden.yml`,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {

@@ -146,7 +146,7 @@ colour: blue
 		`c.yml: line 24: sinks.nats.url: scheme "ftp" must be nats, tls, ws or wss`,
 		`c.yml: line 24: sinks.nats.dedup: 1ms must be at least 1s`,
 		`c.yml: line 25: calls.queue_frames: 0 must be at least 1; type: queue_frames: 250  (the default)`,
-		`c.yml: line 26: colour: is no key that callwarden knows; type: one of admit, calls, drain, `,
+		`c.yml: line 26: colour: is no key that callwarden knows; type: one of admit, back, calls, `,
 	} {
 		if !strings.Contains(errs, want) {
 			t.Errorf("missing: %s", want)

@@ -45,7 +45,8 @@ type Event struct {
 }
 
 // Sink takes the events of all calls. Publish may be called from any
-// goroutine; the events of one call come from one goroutine, in order.
+// goroutine; the events of one call come from one goroutine, in order, but for
+// what people do about it (CallAction), which comes when it comes.
 type Sink interface {
 	// Publish takes ev or says why not. It may wait for room until ctx ends;
 	// a nil error means that the sink now answers for the event.

@@ -52,8 +52,8 @@ type Peer interface {
 	// Tell sends ev, an event of this call, in the protocol's own shape. It does
 	// not wait for the peer: what cannot be sent, because the peer does not read
 	// or is gone, is counted by the source and gone. An event for which the
-	// protocol has no shape is passed over. The events of a call come from one
-	// goroutine, in order; after Listen has returned there may be some more.
+	// protocol has no shape is passed over. The events of a call come one at a
+	// time, in order, and none once its Handler has returned.
 	Tell(ev sink.Event)
 }
 
@@ -69,8 +69,8 @@ type Player interface {
 // Prompt is something to say: mono samples at Rate Hz, which the source brings
 // to the rate of its protocol.
 type Prompt struct {
-	ID   string // of the advice that it speaks
-	Text string
+	ID   string // its name in the configuration
+	Text string // what it says
 	Rate int
 	PCM  []int16
 }

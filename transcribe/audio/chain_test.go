@@ -26,7 +26,7 @@ func BenchmarkChain(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for done := 0; done < b.N; done += seconds {
-				f, err := newFile(bytes.NewReader(wav.Bytes()), "call.wav", int64(wav.Len()), FileOptions{})
+				f, err := NewFile(bytes.NewReader(wav.Bytes()), "call.wav", int64(wav.Len()), FileOptions{})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -62,7 +62,7 @@ func OpenFile(path string, opt FileOptions) (*File, error) {
 	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
 		size = st.Size()
 	}
-	file, err := newFile(f, path, size, opt)
+	file, err := NewFile(f, path, size, opt)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -71,8 +71,9 @@ func OpenFile(path string, opt FileOptions) (*File, error) {
 	return file, nil
 }
 
-// newFile reads the header of a recording of size bytes, -1 where unknown.
-func newFile(r io.Reader, name string, size int64, opt FileOptions) (*File, error) {
+// NewFile is OpenFile for a recording that is read from r, which it does not
+// close: of size bytes, -1 where that is not known. name is what errors call it.
+func NewFile(r io.Reader, name string, size int64, opt FileOptions) (*File, error) {
 	f := &File{name: name}
 	br := bufio.NewReaderSize(r, 64<<10)
 	if err := f.open(br, size); err != nil {

@@ -163,7 +163,7 @@ func flacFile(t testing.TB, left, right []int16) []byte {
 // readAll hears b and returns each leg's samples.
 func readAll(t testing.TB, b []byte, opt FileOptions) (*File, map[Leg][]int16) {
 	t.Helper()
-	f, err := newFile(bytes.NewReader(b), "call.wav", int64(len(b)), opt)
+	f, err := NewFile(bytes.NewReader(b), "call.wav", int64(len(b)), opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +313,7 @@ func TestFileInterleavesLegsInFramesOfTheAskedLength(t *testing.T) {
 	if err := WriteWAV(&b, WAVMuLaw, 8000, tone(400, 440, 8000), tone(400, 700, 8000)); err != nil {
 		t.Fatal(err)
 	}
-	f, err := newFile(&b, "call.wav", -1, FileOptions{Frame: 20 * time.Millisecond})
+	f, err := NewFile(&b, "call.wav", -1, FileOptions{Frame: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +361,7 @@ func TestFileOf4GBIsNeitherAllocatedNorCutAt4GB(t *testing.T) {
 	binary.LittleEndian.PutUint64(h[at+8+8:], size)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	f, err := newFile(io.MultiReader(bytes.NewReader(h), zeros{}), "call.wav", int64(len(h))+size, FileOptions{})
+	f, err := NewFile(io.MultiReader(bytes.NewReader(h), zeros{}), "call.wav", int64(len(h))+size, FileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -458,7 +458,7 @@ func TestFileThatCannotBeReadIsNoFormatError(t *testing.T) {
 	}
 	broken := errors.New("disk on fire")
 	file := riff(fmtChunk(wavPCM, 1, 8000, 16), chunk("data", make([]byte, 64000)))
-	f, err := newFile(io.MultiReader(bytes.NewReader(file[:40000]), failing{broken}), "call.wav", -1, FileOptions{})
+	f, err := NewFile(io.MultiReader(bytes.NewReader(file[:40000]), failing{broken}), "call.wav", -1, FileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -475,7 +475,7 @@ type failing struct{ err error }
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func TestFileStopsWithItsContext(t *testing.T) {
-	f, err := newFile(bytes.NewReader(good(t)[0].file), "call.wav", -1, FileOptions{})
+	f, err := NewFile(bytes.NewReader(good(t)[0].file), "call.wav", -1, FileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -491,7 +491,7 @@ func TestFileStopsWithItsContext(t *testing.T) {
 
 func TestFrameBelongsToItsReceiver(t *testing.T) {
 	g := good(t)[len(good(t))-1]
-	f, err := newFile(bytes.NewReader(g.file), g.name, -1, FileOptions{})
+	f, err := NewFile(bytes.NewReader(g.file), g.name, -1, FileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -562,7 +562,7 @@ func FuzzRIFF(f *testing.F) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		samples := 0
-		file, err := newFile(bytes.NewReader(b), "call.wav", int64(len(b)), FileOptions{})
+		file, err := NewFile(bytes.NewReader(b), "call.wav", int64(len(b)), FileOptions{})
 		for err == nil {
 			var fr Frame
 			if fr, err = file.ReadFrame(context.Background()); err == nil {
@@ -586,7 +586,7 @@ func FuzzFLAC(f *testing.F) {
 	f.Add(flacFile(f, tone(3000, 440, 8000), tone(3000, 700, 8000)))
 	f.Add([]byte("fLaC"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		file, err := newFile(bytes.NewReader(b), "call.flac", int64(len(b)), FileOptions{})
+		file, err := NewFile(bytes.NewReader(b), "call.flac", int64(len(b)), FileOptions{})
 		for range 1000 {
 			if err != nil {
 				return

@@ -3,6 +3,7 @@ package metrics
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/callwarden/callwarden/pipeline/back"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
 	"github.com/callwarden/callwarden/pipeline/source"
@@ -19,6 +20,7 @@ type From struct {
 	NATS     func() (stats natssink.Stats, connected, ok bool)
 	Sources  func() []Source
 	Restarts func() (restarts uint64, ok bool) // of the transcriber's process
+	Prompts  func() []back.Counts
 }
 
 // Source is a way in at the moment of a scrape.
@@ -61,6 +63,7 @@ type described struct {
 	bound, sourceCalls, sourceLegs, sourceBegun, sourceRefused  metric
 	packets, bytes, packetsLost, packetsLate, packetsDuplicate  metric
 	packetsDropped                                              metric
+	told, untold, prompts                                       metric
 	restarts                                                    metric
 }
 
@@ -98,6 +101,10 @@ func descriptions() described {
 		packetsDuplicate: total("source_packets_duplicate_total", "Media packets that came more than once.", "source"),
 		packetsDropped:   total("source_packets_dropped_total", "Packets that were not taken: from a stranger to the call, malformed, or unplaced for want of room.", "source", "why"),
 
+		told:    total("source_events_told_total", "Events that were sent back to where their call came from.", "source"),
+		untold:  total("source_events_untold_total", "Events that could not be: the peer is gone, or does not read.", "source"),
+		prompts: total("prompts_total", "Warnings that were to be spoken into calls: played, or refused because the call cannot be spoken into or too much is waiting.", "source", "outcome"),
+
 		restarts: total("transcriber_restarts_total", "Restarts of the transcriber's process."),
 	}
 }
@@ -109,7 +116,8 @@ func (a *asked) Describe(out chan<- *prometheus.Desc) {
 		d.build, d.calls, d.legs, d.transcribing, d.shed, d.full, d.sheds, d.wakes, d.lag, d.running, d.queue,
 		d.natsConnected, d.published, d.delivered, d.duplicate, d.failed, d.pending,
 		d.bound, d.sourceCalls, d.sourceLegs, d.sourceBegun, d.sourceRefused,
-		d.packets, d.bytes, d.packetsLost, d.packetsLate, d.packetsDuplicate, d.packetsDropped, d.restarts,
+		d.packets, d.bytes, d.packetsLost, d.packetsLate, d.packetsDuplicate, d.packetsDropped,
+		d.told, d.untold, d.prompts, d.restarts,
 	} {
 		out <- m.desc
 	}
@@ -137,6 +145,12 @@ func (a *asked) Collect(out chan<- prometheus.Metric) {
 	if a.from.Sources != nil {
 		for _, s := range a.from.Sources() {
 			d.source(out, s)
+		}
+	}
+	if a.from.Prompts != nil {
+		for _, c := range a.from.Prompts() {
+			d.prompts.send(out, float64(c.Played), c.Source, "played")
+			d.prompts.send(out, float64(c.Refused), c.Source, "refused")
 		}
 	}
 	if a.from.Restarts != nil {
@@ -180,6 +194,8 @@ func (d *described) source(out chan<- prometheus.Metric, s Source) {
 	d.packetsLost.send(out, float64(st.Lost), s.Name)
 	d.packetsLate.send(out, float64(st.Late), s.Name)
 	d.packetsDuplicate.send(out, float64(st.Duplicate), s.Name)
+	d.told.send(out, float64(st.Told), s.Name)
+	d.untold.send(out, float64(st.Untold), s.Name)
 	d.packetsDropped.send(out, float64(st.Stranger), s.Name, "stranger")
 	d.packetsDropped.send(out, float64(st.Malformed), s.Name, "malformed")
 	d.packetsDropped.send(out, float64(st.Unplaced), s.Name, "unplaced")

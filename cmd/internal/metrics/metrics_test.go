@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/callwarden/callwarden/pipeline/back"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/sink"
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
@@ -153,8 +154,9 @@ func TestOtherPartsAreAsked(t *testing.T) {
 		NATS: func() (natssink.Stats, bool, bool) {
 			return natssink.Stats{Published: 7, Delivered: 5, Pending: 2}, true, there
 		},
-		Sources:  func() []Source { return []Source{{"rtp", true, source.Stats{Packets: 50, Lost: 2, Stranger: 1}}} },
+		Sources:  func() []Source { return []Source{{"rtp", true, source.Stats{Packets: 50, Lost: 2, Stranger: 1, Told: 8, Untold: 3}}} },
 		Restarts: func() (uint64, bool) { return 4, there },
+		Prompts:  func() []back.Counts { return []back.Counts{{Source: "rtp", Played: 6, Refused: 5}} },
 	})
 	if text := scrape(t, m); strings.Contains(text, "lag_seconds") || strings.Contains(text, "nats_") || strings.Contains(text, "restarts") {
 		t.Error("it tells of parts that are not there yet")
@@ -163,5 +165,6 @@ func TestOtherPartsAreAsked(t *testing.T) {
 	says(t, scrape(t, m), `build_info{version="1.2"} 1`, `calls_transcribing 3`, `full 1`, `lag_seconds{quantile="0.95"} 0.25`,
 		`nats_events_total 7`, `nats_events_pending 2`, `nats_connected 1`, `source_packets_total{source="rtp"} 50`,
 		`source_packets_lost_total{source="rtp"} 2`, `source_packets_dropped_total{source="rtp",why="stranger"} 1`, `source_bound{source="rtp"} 1`,
-		`transcriber_restarts_total 4`)
+		`transcriber_restarts_total 4`, `source_events_told_total{source="rtp"} 8`, `source_events_untold_total{source="rtp"} 3`,
+		`prompts_total{outcome="played",source="rtp"} 6`, `prompts_total{outcome="refused",source="rtp"} 5`)
 }
