@@ -129,6 +129,7 @@ func (s *server) routes() http.Handler {
 	for _, w := range ways {
 		if w.enabled(&s.cfg) {
 			mux.Handle("/v1/"+w.name+"/", s.api(w.name))
+			mux.Handle("/v1/"+w.name, s.api(w.name)) // a redirect is too much for most WebSocket clients
 		}
 	}
 	return mux

@@ -154,6 +154,7 @@ func (e *entry) started(row *Row, d *callwardenv1.CallStarted) {
 	a := e.attributes
 	row.From, row.FromName, row.To, row.ToName = a["from"], a["from_name"], a["to"], a["to_name"]
 	row.Direction, row.Codec, row.Consent, row.Language = a["direction"], a["codec"], a["consent"], a["language"]
+	row.CanPlay = d.GetCanPlay()
 	row.Listen = cmp.Or(row.Listen, d.GetListen())
 	if len(e.legs) == 0 {
 		for _, l := range d.GetLegs() {

@@ -20,6 +20,7 @@ type WatchConfig struct {
 	Call        string `yaml:"call"`        // only this call's; empty is all
 	Transcripts bool   `yaml:"transcripts"` // also transcript segments, where they are published
 	Levels      bool   `yaml:"levels"`      // also how loud the legs are, where that is published
+	Machines    bool   `yaml:"machines"`    // also what machines say of themselves; for Follow
 
 	// Since begins with what the stream has kept of this last time; All begins
 	// with all it has. Without either only new events come, and the server
@@ -85,6 +86,33 @@ type WatchStats struct {
 // published while the connection is away are missed. So are transcripts and levels,
 // in either case.
 func Watch(ctx context.Context, cfg WatchConfig, log *slog.Logger, handle func(sink.Event) error) (WatchStats, error) {
+	cfg.Machines = false
+	return Follow(ctx, cfg, log, func(error) {}, func(d Delivery) error { return handle(d.Event) })
+}
+
+// Delivery is what Follow has read.
+type Delivery struct {
+	Event sink.Event
+	// Stored is when the stream took the event; zero where none did.
+	Stored time.Time
+	// Behind is how many events the stream has after this one.
+	Behind uint64
+	// Machine, where not nil, is in place of an event.
+	Machine *Machine
+}
+
+// errAnew says that the stream is another one than that which was read.
+var errAnew = errors.New("the stream was made anew")
+
+// Follow is Watch for those who show what they see: it tells more of each
+// event, and calls state with nil when it follows the server, and with an error
+// when it does not any more. state is called by other goroutines than handle,
+// and never after Follow has returned.
+//
+// It returns an error also where the stream has been made anew, as by a server
+// that was started with another folder: what came meanwhile is read by
+// following again.
+func Follow(ctx context.Context, cfg WatchConfig, log *slog.Logger, state func(error), handle func(Delivery) error) (WatchStats, error) {
 	var seen WatchStats
 	if err := cfg.Validate(); err != nil {
 		return seen, err
@@ -96,6 +124,7 @@ func Watch(ctx context.Context, cfg WatchConfig, log *slog.Logger, handle func(s
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	gone := make(chan struct{})
+	back := make(chan struct{}, 1) // sent by the client's callback, never closed
 	nc, err := cfg.connect(ctx, append(opts,
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) {
@@ -107,11 +136,18 @@ func Watch(ctx context.Context, cfg WatchConfig, log *slog.Logger, handle func(s
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("nats connection lost", "server", cfg.target(), "err", err)
+				state(fmt.Errorf("connection to %s lost: %w", cfg.target(), err))
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { log.Info("nats connection is back", "server", cfg.target()) }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			log.Info("nats connection is back", "server", cfg.target())
+			select {
+			case back <- struct{}{}:
+			default:
+			}
+		}),
 		nats.ClosedHandler(func(*nats.Conn) { close(gone) }),
-	), log, func(error) {})
+	), log, state)
 	if err != nil {
 		return seen, notOurEnd(ctx, err)
 	}
@@ -120,18 +156,30 @@ func Watch(ctx context.Context, cfg WatchConfig, log *slog.Logger, handle func(s
 		<-gone
 	}()
 	msgs := make(chan received) // sent by the client's callbacks, which end with ctx or nc; never closed
-	end, err := cfg.follow(ctx, nc, msgs, stop)
+	follow, err := cfg.follow(ctx, nc, msgs, stop)
 	if err != nil {
 		return seen, notOurEnd(ctx, fmt.Errorf("watching %s: %w", cfg.target(), err))
+	}
+	state(nil)
+	end := func(err error) (WatchStats, error) {
+		seen.Missed = follow.end()
+		return seen, err
 	}
 	var warned time.Time
 	for {
 		select {
 		case <-ctx.Done():
-			seen.Missed = end()
-			return seen, notOurEnd(ctx, ctx.Err())
+			return end(notOurEnd(ctx, ctx.Err()))
+		case <-back:
+			if err := follow.same(ctx); err != nil {
+				if errors.Is(err, errAnew) {
+					return end(fmt.Errorf("watching %s: %w", cfg.target(), err))
+				}
+				log.Warn("nats stream cannot be looked at", "err", err)
+			}
+			state(nil)
 		case m := <-msgs:
-			ev, err := Decode(m.subject, m.header, m.data)
+			d, err := m.delivery()
 			if err != nil {
 				seen.Foreign++
 				if now := time.Now(); now.Sub(warned) >= time.Second {
@@ -140,13 +188,13 @@ func Watch(ctx context.Context, cfg WatchConfig, log *slog.Logger, handle func(s
 				}
 				continue
 			}
-			if ev.Type == sink.TranscriptSegment && !cfg.Transcripts || ev.Type == sink.CallLevels && !cfg.Levels {
+			follow.latest = max(follow.latest, m.sequence)
+			if d.Event.Type == sink.TranscriptSegment && !cfg.Transcripts || d.Event.Type == sink.CallLevels && !cfg.Levels {
 				continue
 			}
 			seen.Events++
-			if err := handle(ev); err != nil {
-				seen.Missed = end()
-				return seen, err
+			if err := handle(d); err != nil {
+				return end(err)
 			}
 		}
 	}
@@ -156,46 +204,92 @@ type received struct {
 	subject string
 	header  nats.Header
 	data    []byte
+
+	stored           time.Time // what follows is of a message from the stream
+	sequence, behind uint64
 }
 
-// follow has the wanted messages sent to msgs. end stops that and says how
-// many messages the client had to drop.
-func (c WatchConfig) follow(ctx context.Context, nc *nats.Conn, msgs chan<- received, stop context.CancelCauseFunc) (end func() int, err error) {
+func (m received) delivery() (Delivery, error) {
+	if isMachine(m.subject) {
+		machine, err := decodeMachine(m.data)
+		return Delivery{Machine: machine}, err
+	}
+	ev, err := Decode(m.subject, m.header, m.data)
+	return Delivery{Event: ev, Stored: m.stored, Behind: m.behind}, err
+}
+
+// following is what goes on for one Follow.
+type following struct {
+	subs   []*nats.Subscription
+	stream jetstream.Stream // nil without history
+	born   time.Time        // of the stream
+	latest uint64           // sequence in the stream that was read
+	stop   func()
+}
+
+// end stops what goes on and says how many messages the client had to drop.
+func (f *following) end() (dropped int) {
+	f.stop()
+	for _, sub := range f.subs {
+		if n, err := sub.Dropped(); err == nil {
+			dropped += n
+		}
+	}
+	return dropped
+}
+
+// same is nil while the stream is the one that is read. The server goes on
+// after a number that another stream has not reached yet, and says nothing.
+func (f *following) same(ctx context.Context) error {
+	if f.stream == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	info, err := f.stream.Info(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return errAnew
+	case err != nil:
+		return err
+	case !info.Created.Equal(f.born), info.State.LastSeq < f.latest:
+		return errAnew
+	}
+	return nil
+}
+
+// follow has the wanted messages sent to msgs until what it returns is ended.
+func (c WatchConfig) follow(ctx context.Context, nc *nats.Conn, msgs chan<- received, stop context.CancelCauseFunc) (*following, error) {
 	pass := func(m received) {
 		select {
 		case msgs <- m:
 		case <-ctx.Done():
 		}
 	}
+	f := &following{stop: func() {}}
 	history := c.All || c.Since > 0
-	kinds := []string{"*"} // one subscription for all kinds keeps the order of a call's events
+	subjects := []string{c.subject("*")} // one subscription for all kinds keeps the order of a call's events
 	if history {
-		kinds = kinds[:0]
+		subjects = subjects[:0]
 		if c.Transcripts {
-			kinds = append(kinds, "transcript")
+			subjects = append(subjects, c.subject("transcript"))
 		}
 		if c.Levels {
-			kinds = append(kinds, "levels")
+			subjects = append(subjects, c.subject("levels"))
 		}
 	}
-	var subs []*nats.Subscription
-	for _, kind := range kinds {
-		sub, err := nc.Subscribe(c.subject(kind), func(m *nats.Msg) { pass(received{m.Subject, m.Header, m.Data}) })
+	if c.Machines {
+		subjects = append(subjects, machineRoot+"*")
+	}
+	for _, subject := range subjects {
+		sub, err := nc.Subscribe(subject, func(m *nats.Msg) { pass(received{subject: m.Subject, header: m.Header, data: m.Data}) })
 		if err != nil {
 			return nil, err
 		}
-		subs = append(subs, sub)
-	}
-	end = func() (dropped int) {
-		for _, sub := range subs {
-			if n, err := sub.Dropped(); err == nil {
-				dropped += n
-			}
-		}
-		return dropped
+		f.subs = append(f.subs, sub)
 	}
 	if !history {
-		return end, nc.FlushWithContext(ctx)
+		return f, nc.FlushWithContext(ctx)
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -209,25 +303,33 @@ func (c WatchConfig) follow(ctx context.Context, nc *nats.Conn, msgs chan<- rece
 		from := time.Now().Add(-c.Since)
 		oc.DeliverPolicy, oc.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
 	}
-	consumer, err := js.OrderedConsumer(ctx, c.Stream, oc)
-	if err != nil {
-		return nil, fmt.Errorf("reading stream %q: %w", c.Stream, err)
+	unreadable := func(err error) error { return fmt.Errorf("reading stream %q: %w", c.Stream, err) }
+	if f.stream, err = js.Stream(ctx, c.Stream); err != nil {
+		return nil, unreadable(err)
 	}
-	following, err := consumer.Consume(func(m jetstream.Msg) {
-		pass(received{m.Subject(), m.Headers(), m.Data()})
+	f.born = f.stream.CachedInfo().Created
+	consumer, err := f.stream.OrderedConsumer(ctx, oc)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	consuming, err := consumer.Consume(func(m jetstream.Msg) {
+		r := received{subject: m.Subject(), header: m.Headers(), data: m.Data()}
+		if meta, err := m.Metadata(); err == nil {
+			r.stored, r.sequence, r.behind = meta.Timestamp, meta.Sequence.Stream, meta.NumPending
+		}
+		pass(r)
 	}, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			stop(fmt.Errorf("reading stream %q: %w", c.Stream, err))
+			stop(unreadable(err))
 		}
 	}))
 	if err != nil {
-		return nil, fmt.Errorf("reading stream %q: %w", c.Stream, err)
+		return nil, unreadable(err)
 	}
-	dropped := end
-	return func() int {
+	f.stop = func() {
 		stop(context.Canceled) // frees callbacks that wait in pass
-		following.Stop()
-		<-following.Closed()
-		return dropped()
-	}, nil
+		consuming.Stop()
+		<-consuming.Closed()
+	}
+	return f, nil
 }
