@@ -98,9 +98,10 @@ func (c *Conn) Subprotocol() string { return c.ws.Subprotocol() }
 func (c *Conn) Tenant(said string) (string, error) { return c.server.door.tenantOf(c.bound, said) }
 
 // OnTick has tick called by Read about once a second, whether messages come or
-// not; at is the time since Began. It is set before the first Read.
-func (c *Conn) OnTick(tick func(at time.Duration)) {
-	c.raw.tick = func() { tick(time.Since(c.Began)) }
+// not; at is the time since Began. An error ends Read, which returns it. It is
+// set by the goroutine that reads.
+func (c *Conn) OnTick(tick func(at time.Duration) error) {
+	c.raw.tick = func() error { return tick(time.Since(c.Began)) }
 }
 
 // Read waits for a message, which is good until the next Read. It returns
@@ -133,8 +134,11 @@ func (c *Conn) readError(err error) error {
 	c.mu.Lock()
 	ours := c.why
 	c.mu.Unlock()
-	if ours != nil {
+	switch {
+	case ours != nil:
 		return ours
+	case c.raw.ticked != nil:
+		return c.raw.ticked
 	}
 	var closed websocket.CloseError
 	var op *net.OpError
@@ -305,9 +309,10 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // cost more.
 type tickingConn struct {
 	net.Conn
-	tick  func() // nil for none
-	next  time.Time
-	quiet atomic.Bool // tick is not called any more
+	tick   func() error // nil for none
+	ticked error        // what it returned
+	next   time.Time
+	quiet  atomic.Bool // tick is not called any more
 }
 
 // Read implements net.Conn.
@@ -316,7 +321,9 @@ func (t *tickingConn) Read(p []byte) (int, error) {
 		now := time.Now()
 		if !now.Before(t.next) {
 			if !t.next.IsZero() && !t.quiet.Load() {
-				t.tick()
+				if t.ticked = t.tick(); t.ticked != nil {
+					return 0, t.ticked
+				}
 			}
 			t.next = now.Add(tickEvery)
 			if err := t.Conn.SetReadDeadline(t.next); err != nil {

@@ -42,8 +42,9 @@ func (l *Line) Put(frames ...audio.Frame) bool {
 			select {
 			case <-t.C:
 			case <-l.quit:
+				t.Stop()
+				return false
 			}
-			t.Stop()
 		}
 		select {
 		case l.frames <- f:

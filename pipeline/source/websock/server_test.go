@@ -75,6 +75,14 @@ func serve(t *testing.T, change func(*Config), each func(context.Context, *Conn)
 	return p
 }
 
+func waitClosed(p *peerTest) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for p.Open() > 0 {
+		<-tick.C
+	}
+}
+
 func dial(t *testing.T, url string, opt *websocket.DialOptions) *websocket.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -255,13 +263,16 @@ func TestReadTellsHowItEnded(t *testing.T) {
 func TestReadTicksWhileNothingComes(t *testing.T) {
 	ticks := make(chan time.Duration, 10)
 	p := serve(t, nil, func(_ context.Context, c *Conn) {
-		c.OnTick(func(at time.Duration) {
+		c.OnTick(func(at time.Duration) error {
 			ticks <- at
 			if len(ticks) == 2 {
-				go c.Close(Normal, "")
+				return errors.New("no media")
 			}
+			return nil
 		})
-		_, _, _ = c.Read()
+		if _, _, err := c.Read(); err == nil || err.Error() != "no media" {
+			t.Errorf("read ended with %v", err)
+		}
 	})
 	ws := dial(t, p.url, nil)
 	ended(t, ws)
@@ -295,9 +306,7 @@ func TestPeerThatNeverReadsIsHeardAndHoldsNothingUp(t *testing.T) {
 	if err := ws.Write(context.Background(), Text, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	for p.Open() > 0 {
-		runtime.Gosched()
-	}
+	waitClosed(p)
 	if took := time.Since(begin); took > 5*closeWithin {
 		t.Errorf("closing took %v", took)
 	}
@@ -377,9 +386,7 @@ func TestNothingIsLeftOfAThousandConnections(t *testing.T) {
 		once(n)
 	}
 	settle := func() (int, uint64) {
-		for p.Open() > 0 {
-			runtime.Gosched()
-		}
+		waitClosed(p)
 		runtime.GC()
 		runtime.GC()
 		var m runtime.MemStats
