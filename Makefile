@@ -9,7 +9,7 @@ FUZZTIME ?= 30s
 BUF     := $(GO) tool -modfile=tools.mod buf
 PEERS   := sip-tester baresip tshark iproute2
 # Tests with the tag e2e: those that need telephones or a browser of others.
-E2E     := ./cmd/internal/e2e ./cmd/internal/browsertest
+E2E     := ./cmd/internal/e2e ./cmd/internal/browsertest ./cmd/internal/trypage
 # Protocols of other people's servers, each beside the backend that speaks it.
 FOREIGN := transcribe/voskserver/voskpb transcribe/riva/rivapb
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

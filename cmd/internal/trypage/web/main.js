@@ -93,8 +93,7 @@ async function start() {
 async function begin(source) {
   const call = new Call();
   const query = new URLSearchParams({ hypotheses: "1", listen: "full" });
-  if (source.legs.length === 2) query.set("legs", source.legs.join(","));
-  else if (source.legs[0] !== "unknown") query.set("leg", source.legs[0]);
+  if (source.legs[0] !== "unknown") query.set("leg", source.legs[0]); // a second track is the other side
   const session = current = { call, source, stops: [] };
   view.show(call);
   session.publication = await publish({

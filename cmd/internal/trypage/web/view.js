@@ -35,7 +35,8 @@ const tactics = {
 };
 const tactic = (name) => tactics[name] ?? [name.replaceAll("_", " ") || "unnamed tactic", "other"];
 
-const who = { caller: "Caller", callee: "Called", unknown: "Voice" };
+const who = { caller: "Caller", callee: "Called person", unknown: "Voice" };
+const someone = { caller: "The caller", callee: "The called person", unknown: "Somebody" };
 export const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
 
 function element(name, className, text) {
@@ -220,7 +221,7 @@ export class View {
       const [label, family] = tactic(f.tactic);
       item.className = `find k-${family} ${f.state}${f.mutedBy ? " muted" : ""}`;
       const head = element("p", "what");
-      head.append(element("i", "key"), " ", element("b", "", `${who[f.leg]} ${label}`));
+      head.append(element("i", "key"), " ", element("b", "", `${someone[f.leg]} ${label}`));
       const words = element("p", "words", f.words ? `“${f.words}”` : "");
       const small = element("p", "small");
       const points = f.mutedBy ? "no weight: " + f.mutedBy.replaceAll("_", " ") : f.points ? `+${f.points.toFixed(1).replace(/\.0$/, "")} points` : "";

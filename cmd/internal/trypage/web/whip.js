@@ -208,7 +208,7 @@ class Publication {
       await gathered(pc);
       this.#offered = pc.localDescription.sdp;
       const response = await this.#request(this.#session, "PATCH",
-        { "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": '"*"' },
+        { "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*" },
         fragment(this.#offered, candidatesOf(this.#offered)));
       if (response.status !== 200) throw await problemOf(response);
       this.#etag = response.headers.get("ETag");
