@@ -7,6 +7,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/source/audiosocketsrc"
 	"github.com/callwarden/callwarden/pipeline/source/rtpsrc"
 	"github.com/callwarden/callwarden/pipeline/source/siprecsrc"
+	"github.com/callwarden/callwarden/pipeline/source/whipsrc"
 )
 
 // sourcesConfig are the ways in, each with what its package wants to know.
@@ -14,6 +15,7 @@ type sourcesConfig struct {
 	SIPREC      optional[siprecsrc.Config]      `yaml:"siprec"`
 	RTP         optional[rtpsrc.Config]         `yaml:"rtp"`
 	AudioSocket optional[audiosocketsrc.Config] `yaml:"audiosocket"`
+	WHIP        optional[whipsrc.Config]        `yaml:"whip"`
 }
 
 func defaultSources() sourcesConfig {
@@ -21,6 +23,7 @@ func defaultSources() sourcesConfig {
 		SIPREC:      optional[siprecsrc.Config]{Config: siprecsrc.DefaultConfig()},
 		RTP:         optional[rtpsrc.Config]{Config: rtpsrc.DefaultConfig()},
 		AudioSocket: optional[audiosocketsrc.Config]{Config: audiosocketsrc.DefaultConfig()},
+		WHIP:        optional[whipsrc.Config]{Config: whipsrc.DefaultConfig()},
 	}
 }
 
@@ -58,6 +61,14 @@ var ways = [...]way{
 		func(c *serveConfig) error { return c.Sources.AudioSocket.Config.Validate() },
 		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
 			return audiosocketsrc.New(c.Sources.AudioSocket.Config, log)
+		},
+	},
+	{
+		whipsrc.Name,
+		func(c *serveConfig) bool { return c.Sources.WHIP.Enabled },
+		func(c *serveConfig) error { return c.Sources.WHIP.Config.Validate() },
+		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
+			return whipsrc.New(c.Sources.WHIP.Config, log)
 		},
 	},
 }

@@ -22,7 +22,7 @@ type codec struct {
 // it was, and the payload as good as lost.
 type decode func(dst []int16, payload []byte) ([]int16, error)
 
-func newCodec(f Format) (*codec, error) {
+func newCodec(f Format, of Channel) (*codec, error) {
 	if err := f.Check(); err != nil {
 		return nil, err
 	}
@@ -36,11 +36,11 @@ func newCodec(f Format) (*codec, error) {
 	case f.Is("PCMA"):
 		c.decode = decodeG711(audio.ALaw)
 	case f.Is("L16"):
-		c.decode = decodeL16(max(1, f.Channels))
+		c.decode = decodeL16(max(1, f.Channels), of)
 	case f.Is("G722"):
 		c.decode = decodeG722()
 	case f.Is("opus"):
-		return c, c.openOpus()
+		return c, c.openOpus(of)
 	}
 	return c, nil
 }
@@ -55,8 +55,8 @@ func decodeG722() decode {
 }
 
 // decodeL16 reads 16-bit samples in network order, RFC 3551 section 4.5.11; two
-// channels become one by their mean. Half a sample at the end is left out.
-func decodeL16(channels int) decode {
+// channels become one. Half a sample at the end is left out.
+func decodeL16(channels int, of Channel) decode {
 	if channels == 1 {
 		return func(dst []int16, payload []byte) ([]int16, error) {
 			for ; len(payload) >= 2; payload = payload[2:] {
@@ -68,7 +68,7 @@ func decodeL16(channels int) decode {
 	return func(dst []int16, payload []byte) ([]int16, error) {
 		for ; len(payload) >= 4; payload = payload[4:] {
 			left, right := int16(binary.BigEndian.Uint16(payload)), int16(binary.BigEndian.Uint16(payload[2:]))
-			dst = append(dst, int16((int(left)+int(right))/2))
+			dst = append(dst, of.one(left, right))
 		}
 		return dst, nil
 	}
@@ -79,13 +79,18 @@ func decodeL16(channels int) decode {
 const maxOpus = wideHz * 120 / 1000
 
 // openOpus decodes to one channel at 16 kHz whatever is sent: both are the
-// decoder's choice, RFC 7587 section 3.
-func (c *codec) openOpus() error {
-	d, err := opus.NewDecoderWithOutput(wideHz, 1)
+// decoder's choice, RFC 7587 section 3. One of two channels is taken from both,
+// which a sender of one has the same.
+func (c *codec) openOpus(of Channel) error {
+	channels := 1
+	if of != Mixed {
+		channels = 2
+	}
+	d, err := opus.NewDecoderWithOutput(wideHz, channels)
 	if err != nil {
 		return fmt.Errorf("opening opus: %w", err)
 	}
-	var scratch [maxOpus]int16
+	scratch := make([]int16, maxOpus*channels)
 	c.decode = func(dst []int16, payload []byte) (out []int16, err error) {
 		out = dst
 		if len(payload) == 0 {
@@ -95,14 +100,20 @@ func (c *codec) openOpus() error {
 		// must not end all the others.
 		defer func() {
 			if fault := recover(); fault != nil {
-				err = errors.Join(fmt.Errorf("opus: the decoder failed: %v", fault), d.Init(wideHz, 1))
+				err = errors.Join(fmt.Errorf("opus: the decoder failed: %v", fault), d.Init(wideHz, channels))
 			}
 		}()
-		n, err := d.DecodeToInt16(payload, scratch[:])
+		n, err := d.DecodeToInt16(payload, scratch)
 		if err != nil {
 			return dst, fmt.Errorf("opus: %w", err)
 		}
-		return append(dst, scratch[:n]...), nil
+		if of == Mixed {
+			return append(dst, scratch[:n]...), nil
+		}
+		for i := range n {
+			dst = append(dst, of.one(scratch[2*i], scratch[2*i+1]))
+		}
+		return dst, nil
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func TestOpusIsHeardInAllItsModes(t *testing.T) {
 		{"celt", 160, []float64{440, 1000}},
 		{"hybrid", 320, nil},
 	} {
-		c, err := newCodec(opusFormat())
+		c, err := newCodec(opusFormat(), Mixed)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +146,7 @@ func FuzzOpus(f *testing.F) {
 	f.Add([]byte{0xff}, []byte{})
 	f.Add([]byte{0x7b, 0xc1, 0xff, 0xff}, []byte{0x03})
 	f.Fuzz(func(t *testing.T, first, second []byte) {
-		c, err := newCodec(opusFormat())
+		c, err := newCodec(opusFormat(), Mixed)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,6 +36,27 @@ const (
 	Events             // keypad digits, RFC 4733
 )
 
+// Channel is what is heard of a stream that may have two channels. Of one that
+// has one it makes no difference.
+type Channel uint8
+
+const (
+	Mixed Channel = iota // their mean
+	Left
+	Right
+)
+
+// one is what is heard of a sample of both channels.
+func (c Channel) one(left, right int16) int16 {
+	switch c {
+	case Left:
+		return left
+	case Right:
+		return right
+	}
+	return int16((int(left) + int(right)) / 2)
+}
+
 // DynamicFrom is the first payload type that means nothing without a
 // description of the stream, RFC 3551 section 6.
 const DynamicFrom = 96

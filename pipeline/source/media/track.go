@@ -11,6 +11,8 @@ import (
 type TrackConfig struct {
 	Leg     audio.Leg
 	Formats []Format // the payload types that may come; see StaticFormats
+	// Channel is which of a stereo stream's channels is heard.
+	Channel Channel
 	// Window is how long a missing packet is waited for; nothing waits where
 	// none is missing. Up to 31 packets wait.
 	Window time.Duration
@@ -98,7 +100,7 @@ func (t *Track) SetFormats(formats []Format) error {
 			types[f.PayloadType] = old
 			continue
 		}
-		c, err := newCodec(f)
+		c, err := newCodec(f, t.cfg.Channel)
 		if err != nil {
 			return err
 		}
