@@ -165,7 +165,7 @@ func (l *leg) hearOne(ctx context.Context, ears *listen.Call, a arrival) heard {
 		h.deaf = nil // we were cut off, the leg was not deaf
 	}
 	if a.at != 0 {
-		h.lag = time.Since(arrived)
+		h.lag = time.Since(arrived) + ears.Behind(l.leg)
 		h.dropped = l.queue.droppedSoFar()
 	}
 	return h

@@ -29,8 +29,8 @@ type Session interface {
 	// ErrFrame leaves the session as it was. One wrapping ErrAway, which only
 	// sessions of live audio return, says that the leg is deaf for now: f was
 	// taken, segments may come with the error, and Writes go on, with an empty
-	// frame where there is no audio, until one without an error says that all
-	// is heard. After any other error the session is dead and only Close may
+	// frame where there is no audio, until one without an error says that the
+	// recogniser hears again. What it has still to hear then, a [Trailer] says. After any other error the session is dead and only Close may
 	// follow.
 	Write(ctx context.Context, f audio.Frame) ([]Segment, error)
 	// Finish ends the audio and returns the final segments that remain. A
@@ -172,6 +172,14 @@ type Pender interface {
 	// Pending reports whether segments are there, or on their way, that a
 	// Write will return: of an empty frame, where there is no audio.
 	Pending() bool
+}
+
+// Trailer is implemented by sessions that may hear what Write took later than
+// it returns, as after their recogniser was away. What is heard then comes with
+// later Writes: such a session is a [Pender], too.
+type Trailer interface {
+	// Behind is how much audio was taken and is not heard yet.
+	Behind() time.Duration
 }
 
 // Errors that a caller decides on.

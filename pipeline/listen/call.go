@@ -239,6 +239,16 @@ func asksForNumbers(f detectors.Finding) bool {
 	return false
 }
 
+// Behind is how much audio of a leg was taken by a recogniser that has yet to
+// hear it, as after it was away. It belongs to whoever calls Hear for the leg.
+func (c *Call) Behind(side audio.Leg) time.Duration {
+	g := c.byLeg[side]
+	if g.gate == nil {
+		return g.open.behind()
+	}
+	return g.screen.behind()
+}
+
 // Work has a token whenever Transcribe may have something to do.
 func (c *Call) Work() <-chan struct{} { return c.work }
 
@@ -284,11 +294,12 @@ func (c *Call) Transcribe(ctx context.Context) (segs []transcribe.Segment, more 
 // lookForAway brings what sessions that were away have heard since.
 func (c *Call) lookForAway(ctx context.Context) (segs []transcribe.Segment, more bool, err error) {
 	for _, g := range c.legs {
-		if g.open == nil || g.open.deaf == nil {
+		if g.open == nil || !g.open.owes() {
 			continue
 		}
+		deaf := g.open.deaf != nil
 		segs, err = g.open.look(ctx, g.call.job(time.Time{}, false))
-		if err == nil || len(segs) > 0 {
+		if deaf && err == nil || len(segs) > 0 {
 			return segs, true, err
 		}
 	}

@@ -101,10 +101,24 @@ func (e *ear) look(ctx context.Context, j job) ([]transcribe.Segment, error) {
 	if e.sess == nil {
 		return nil, e.deaf
 	}
-	if p, ok := e.sess.(transcribe.Pender); !errors.Is(e.deaf, transcribe.ErrAway) && (!ok || !p.Pending()) {
+	if !e.owes() {
 		return nil, e.deaf
 	}
 	return e.hear(ctx, j, audio.Frame{Leg: e.opt.Leg, Start: e.end, Rate: e.opt.RateHz})
+}
+
+// owes reports whether a Write without audio may bring something.
+func (e *ear) owes() bool {
+	p, ok := e.sess.(transcribe.Pender)
+	return ok && p.Pending() || e.sess != nil && errors.Is(e.deaf, transcribe.ErrAway)
+}
+
+// behind is how much audio its session has taken and not heard.
+func (e *ear) behind() time.Duration {
+	if t, ok := e.sess.(transcribe.Trailer); ok {
+		return t.Behind()
+	}
+	return 0
 }
 
 // hearsAgain ends deafness.

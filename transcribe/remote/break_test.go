@@ -90,13 +90,13 @@ func (k *talk) take(segs []transcribe.Segment, err error) {
 	}
 }
 
-// back looks until the session has caught up.
-func (k *talk) back() {
+// back looks until the session hears again, or has caught up.
+func (k *talk) back(caughtUp bool) {
 	k.t.Helper()
 	waitFor(k.t, "the session to be back", func() bool {
 		before := k.away
 		k.take(k.session.Write(context.Background(), audio.Frame{Rate: 16000}))
-		return k.away == before
+		return k.away == before && !(caughtUp && k.session.(transcribe.Trailer).Behind() > 0)
 	})
 }
 
@@ -167,10 +167,75 @@ func TestLiveLegIsAwayAndCatchesUp(t *testing.T) {
 		t.Errorf("of 80 frames without a recogniser %d said that it was away", k.away)
 	}
 	serve(t, &transcribetest.Echo{}, addr, nil)
-	k.back()
+	k.back(true)
 	k.hear(1000)
 	if got := k.finish(); got != inOrder(n) {
 		t.Errorf("said %q", got)
+	}
+}
+
+// A leg whose new recogniser is there hears again, however much that has still
+// to hear; how much it is, it says.
+func TestLegThatCatchesUpIsBehindAndNotAway(t *testing.T) {
+	addr := "unix:" + filepath.Join(t.TempDir(), "s")
+	first := serve(t, &transcribetest.Echo{}, addr, nil)
+	e := connect(t, nil, addr)
+	k := listenTo(t, e, transcribe.Options{Live: true}, transcribetest.Speak(16000, numbers(40), 250*time.Millisecond, 40))
+	k.hear(60)
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	k.hear(40)
+	release := make(chan struct{})
+	slow := &transcribetest.Echo{Write: func(audio.Frame) error { <-release; return nil }}
+	serve(t, slow, addr, nil)
+	late := k.session.(transcribe.Trailer)
+	k.back(false)
+	if b := late.Behind(); b < 4*time.Second || !k.session.(transcribe.Pender).Pending() {
+		t.Errorf("%v behind with none of 5 s heard by it", b)
+	}
+	away := k.away
+	k.hear(20)
+	if b := late.Behind(); k.away > away || b < 5*time.Second {
+		t.Errorf("after another second: away %d times more, %v behind", k.away-away, b)
+	}
+	close(release)
+	waitFor(t, "it to have caught up", func() bool { return late.Behind() == 0 })
+	k.hear(1000)
+	if got := k.finish(); got != inOrder(40) {
+		t.Errorf("said %q", got)
+	}
+}
+
+// A leg that was quiet when its recogniser ended, and learns of that when
+// another is there, need not be deaf.
+func TestQuietLegNeedNotNoticeARestart(t *testing.T) {
+	unnoticed := 0
+	for round := range 5 { // what is known of a peer may be old for a moment
+		addr := fmt.Sprintf("unix:%s/%d", t.TempDir(), round)
+		first := serve(t, &transcribetest.Echo{}, addr, nil)
+		e := connect(t, nil, addr)
+		k := listenTo(t, e, transcribe.Options{Live: true}, transcribetest.Speak(16000, numbers(40), 250*time.Millisecond, 7))
+		k.hear(60)
+		if err := first.stop(); err != nil {
+			t.Fatal(err)
+		}
+		serve(t, &transcribetest.Echo{}, addr, nil)
+		other, err := e.Open(t.Context(), transcribe.Options{}) // waits until it is there
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.Close()
+		k.hear(1000)
+		if got := k.finish(); got != inOrder(40) {
+			t.Errorf("said %q", got)
+		}
+		if k.away == 0 {
+			unnoticed++
+		}
+	}
+	if unnoticed == 0 {
+		t.Error("it was away after each of five restarts that were over before it spoke")
 	}
 }
 
@@ -192,7 +257,7 @@ func TestLiveLegMayBeginAway(t *testing.T) {
 	k.hear(30)
 	k.pause()
 	serve(t, &transcribetest.Echo{}, addr, nil)
-	k.back()
+	k.back(true)
 	k.hear(1000)
 	if got := k.finish(); got != inOrder(20) {
 		t.Errorf("said %q", got)
@@ -229,7 +294,7 @@ func TestNothingIsLostOrSaidTwice(t *testing.T) {
 			}
 			s = cut()
 			if rapid.Bool().Draw(rt, "wait") {
-				k.back()
+				k.back(true)
 			}
 		}
 		k.hear(1000)
@@ -264,7 +329,7 @@ func TestRingIsBounded(t *testing.T) {
 	}
 	k.hear(80) // 4 s more
 	serve(t, &transcribetest.Echo{}, addr, nil)
-	k.back()
+	k.back(true)
 	k.hear(1000)
 	got := strings.Fields(k.finish())
 	all := strings.Fields(inOrder(60))
@@ -363,7 +428,7 @@ func TestFullServersAreWaitedFor(t *testing.T) {
 	first.hear(1000)
 	first.finish()
 	_ = first.session.Close()
-	second.back()
+	second.back(true)
 	if got := second.finish(); got != inOrder(3) {
 		t.Errorf("said %q", got)
 	}

@@ -107,6 +107,15 @@ func (r *ring) settle(at time.Duration, sent int) {
 	r.drop(n)
 }
 
+// after is how much audio there is from item n on.
+func (r *ring) after(n int) time.Duration {
+	samples := 0
+	for _, it := range r.items[min(max(n-r.first, 0), len(r.items)):] {
+		samples += len(it.data) / 2
+	}
+	return audio.Span(samples, r.rateHz)
+}
+
 // cut takes the item with a number out.
 func (r *ring) cut(n int) (gone time.Duration) {
 	i := n - r.first

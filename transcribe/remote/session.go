@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
@@ -26,9 +28,13 @@ const slack = time.Millisecond
 // broke, to know which it was.
 const singles = 20
 
+// moment is how long a leg that has lost its stream is not yet called deaf
+// where another can be had.
+const moment = 300 * time.Millisecond
+
 // session is one leg. While it is attached the goroutine that writes talks to
-// the peer; while it is away a goroutine of its own looks for another and lets
-// it catch up, and whoever writes only puts audio into the ring.
+// the peer; while it is away a goroutine of its own looks for another, and lets
+// that catch up, and whoever writes only puts audio into the ring.
 type session struct {
 	e      *Engine
 	opt    transcribe.Options
@@ -54,11 +60,14 @@ type session struct {
 	attached bool
 	told     told
 	// While it is attached there is a stream. While it is away there is none,
-	// away says why, and recovered is closed when it is over: then there is a
-	// stream, or dead says why there will be none.
+	// and away says why; regained is closed when another hears the ring again,
+	// and behind is true while it does. recovered is closed when that is over:
+	// then there is a stream, or dead says why there will be none.
 	stream    *stream
 	away      error
 	dead      error
+	behind    bool
+	regained  chan struct{}
 	recovered chan struct{}
 	giveUp    context.CancelFunc
 	found     []transcribe.Segment // while away; for the next Write
@@ -75,6 +84,8 @@ type pausing struct{ *session }
 var (
 	_ transcribe.Session       = (*session)(nil)
 	_ transcribe.PhraseSession = (*session)(nil)
+	_ transcribe.Pender        = (*session)(nil)
+	_ transcribe.Trailer       = (*session)(nil)
 	_ transcribe.Pauser        = (*pausing)(nil)
 )
 
@@ -138,7 +149,7 @@ func (s *session) begin(ctx context.Context) error {
 
 // attach makes st the session's stream; mu is held, or nobody knows of s yet.
 func (s *session) attach(st *stream) {
-	s.stream, s.away, s.attached = st, nil, true
+	s.stream, s.away, s.behind, s.attached = st, nil, false, true
 	s.unheard = st.opened.Unheard
 }
 
@@ -230,7 +241,7 @@ func (s *session) push(ctx context.Context) (segments []transcribe.Segment, err 
 		s.mu.Lock()
 		segments = append(segments, s.found...)
 		s.found = nil
-		st, away, dead := s.stream, s.away, s.dead
+		st, away, dead, behind := s.stream, s.away, s.dead, s.behind
 		var msg item
 		count := 0
 		if st != nil {
@@ -240,6 +251,8 @@ func (s *session) push(ctx context.Context) (segments []transcribe.Segment, err 
 		switch {
 		case dead != nil:
 			return segments, s.die(dead)
+		case st == nil && s.opt.Live && behind:
+			return segments, nil
 		case st == nil && s.opt.Live:
 			return segments, fmt.Errorf("%w: %w", transcribe.ErrAway, away)
 		case st == nil:
@@ -386,6 +399,13 @@ func (s *session) strike(count int) {
 	s.e.log.Error("audio that breaks recognisers is left out", "backend", s.name, "call", s.opt.Call, "leg", s.opt.Leg.String(), "dur", gone)
 }
 
+// struck is how many streams in a row broke at the same item.
+func (s *session) struck() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.strikes
+}
+
 // broken takes leave of a stream. Its error is what the session dies of;
 // otherwise it is away.
 func (s *session) broken(ctx context.Context, st *stream, err error) error {
@@ -396,11 +416,50 @@ func (s *session) broken(ctx context.Context, st *stream, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if dead := s.blame(st.peer, err); dead != nil {
-		return dead
+	// A stream that broke while nothing was said tells nothing of the peer of
+	// the moment, which may be another process by now.
+	if s.struck() > 1 || status.Code(err) != codes.Unavailable {
+		if dead := s.blame(st.peer, err); dead != nil {
+			return dead
+		}
 	}
 	s.recover(fmt.Errorf("%s: %w", st.peer.addr, plain(err)))
+	if _, err := s.e.pick(nil); err == nil && s.opt.Live {
+		s.regain(ctx)
+	}
 	return nil
+}
+
+// regain gives another stream a moment: a leg that was quiet when its own broke
+// learns of that long after, and is not said to be deaf if it need not be.
+func (s *session) regain(ctx context.Context) {
+	s.mu.Lock()
+	regained := s.regained
+	s.mu.Unlock()
+	timer := time.NewTimer(moment)
+	defer timer.Stop()
+	select {
+	case <-regained:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// Behind is what the ring holds that no stream has heard.
+func (s *session) Behind() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.behind {
+		return 0
+	}
+	return s.ring.after(s.sent)
+}
+
+// Pending reports whether the ring is being heard again, or was.
+func (s *session) Pending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.behind || len(s.found) > 0
 }
 
 // recover looks for another stream, and lets it catch up, in the background.
@@ -408,17 +467,20 @@ func (s *session) recover(why error) {
 	ctx, giveUp := context.WithCancel(context.Background()) // ends with Close
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.away, s.giveUp, s.recovered = why, giveUp, make(chan struct{})
+	s.away, s.giveUp, s.recovered, s.regained = why, giveUp, make(chan struct{}), make(chan struct{})
+	again := s.regained
+	regain := sync.OnceFunc(func() { close(again) })
 	go func(recovered chan struct{}) { // Close waits for it
 		defer close(recovered)
 		defer giveUp()
-		for ctx.Err() == nil && !s.reattach(ctx) {
+		for ctx.Err() == nil && !s.reattach(ctx, regain) {
 		}
 	}(s.recovered)
 }
 
-// reattach tries once, and reports whether it is over.
-func (s *session) reattach(ctx context.Context) (over bool) {
+// reattach tries once, and reports whether it is over. It calls regained once
+// the ring is heard again.
+func (s *session) reattach(ctx context.Context, regained func()) (over bool) {
 	p, err := s.e.pick(nil)
 	if err != nil {
 		s.setAway(err)
@@ -430,9 +492,10 @@ func (s *session) reattach(ctx context.Context) (over bool) {
 	st, err := openStream(ctx, p, resumed, s.e.cfg.Answer)
 	if err == nil {
 		s.mu.Lock()
-		s.sent = s.ring.first
+		s.sent, s.behind = s.ring.first, true
 		s.told.orphaned()
 		s.mu.Unlock()
+		regained()
 		if err = s.catchUp(ctx, st); err == nil {
 			return true
 		}
@@ -461,7 +524,7 @@ func (s *session) wasHeard() bool {
 func (s *session) setAway(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.away = why
+	s.away, s.behind = why, false
 }
 
 // catchUp has st hear the ring to its end and makes it the session's stream.

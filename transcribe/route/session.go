@@ -41,6 +41,7 @@ var (
 	_ transcribe.Session = (*session)(nil)
 	_ transcribe.Settler = (*session)(nil)
 	_ transcribe.Pender  = (*session)(nil)
+	_ transcribe.Trailer = (*session)(nil)
 )
 
 // open opens a session on the first backend of the rule that can.
@@ -379,6 +380,14 @@ func (s *session) Pending() bool {
 	}
 	p, ok := s.child.(transcribe.Pender)
 	return ok && p.Pending()
+}
+
+// Behind is what the backend that has the leg has taken and not heard.
+func (s *session) Behind() time.Duration {
+	if t, ok := s.child.(transcribe.Trailer); ok {
+		return t.Behind()
+	}
+	return 0
 }
 
 // die makes err the session's end, if it is one.

@@ -43,11 +43,13 @@ type killResults struct {
 	Twice    []string `json:"twice"`            // confirmed more than once
 	Levels   []string `json:"levels_lowered"`
 	Restarts uint64   `json:"restarts"`
-	// Of legs that said that they were deaf: from the kill until they heard
-	// again, all they had missed included.
+	// Of calls that said that a leg was deaf: from the kill until all of theirs
+	// heard again, and until they had heard what they had missed.
 	Deaf       int     `json:"deaf_calls"`
 	AgainP50MS float64 `json:"hearing_again_p50_ms"`
 	AgainMaxMS float64 `json:"hearing_again_max_ms"`
+	WholeP50MS float64 `json:"caught_up_p50_ms"`
+	WholeMaxMS float64 `json:"caught_up_max_ms"`
 	StillDeaf  int     `json:"still_deaf"`
 	DroppedS   float64 `json:"dropped_s"`
 }
@@ -64,8 +66,10 @@ func (r *killResults) print(out io.Writer) {
 		fmt.Fprintln(out, "  ", l)
 	}
 	if r.Live {
-		fmt.Fprintf(out, "%d calls said deaf; from the kill until they had caught up: p50 %.0f ms, max %.0f ms; still deaf %d; audio dropped %.1f s\n",
-			r.Deaf, r.AgainP50MS, r.AgainMaxMS, r.StillDeaf, r.DroppedS)
+		fmt.Fprintf(out, "%d calls said deaf; from the kill until they heard again: p50 %.0f ms, max %.0f ms; still deaf %d\n",
+			r.Deaf, r.AgainP50MS, r.AgainMaxMS, r.StillDeaf)
+		fmt.Fprintf(out, "until less than a second was left of what they had missed: p50 %.0f ms, max %.0f ms; audio dropped %.1f s\n",
+			r.WholeP50MS, r.WholeMaxMS, r.DroppedS)
 	}
 }
 
@@ -96,7 +100,9 @@ type ledger struct {
 	levels  map[string]callwardenv1.Level
 	killed  time.Time
 	deaf    map[string]bool
+	late    map[string]bool
 	again   []time.Duration
+	whole   []time.Duration
 	dropped time.Duration
 }
 
@@ -125,6 +131,11 @@ func (l *ledger) Publish(_ context.Context, ev sink.Event) error {
 		case l.deaf[ev.Call]:
 			l.deaf[ev.Call] = false
 			l.again = append(l.again, time.Since(l.killed))
+			l.late[ev.Call] = true
+		}
+		if l.late[ev.Call] && !someLate(d) {
+			l.late[ev.Call] = false
+			l.whole = append(l.whole, time.Since(l.killed))
 		}
 	case *callwardenv1.CallEnded:
 		l.levels[ev.Call] = d.Level
@@ -137,6 +148,10 @@ func (l *ledger) Publish(_ context.Context, ev sink.Event) error {
 
 func someDeaf(s *callwardenv1.CallStatus) bool {
 	return slices.ContainsFunc(s.Legs, func(l *callwardenv1.LegStatus) bool { return l.Hearing == callwardenv1.Hearing_HEARING_DEAF })
+}
+
+func someLate(s *callwardenv1.CallStatus) bool {
+	return slices.ContainsFunc(s.Legs, func(l *callwardenv1.LegStatus) bool { return l.Lag.AsDuration() > 0 })
 }
 
 // Close implements [sink.Sink].
@@ -166,7 +181,7 @@ func measureKill(ctx context.Context, o options) (r *killResults, err error) {
 	r = &killResults{
 		Calls: o.calls, Live: o.live, Listen: o.listen, Findings: len(first.found), Again: len(second.found), Killed: len(killed.found),
 		Twice: killed.twice, Restarts: engine.Restarts() - before, DroppedS: killed.dropped.Seconds(),
-		AgainP50MS: at(killed.again, 0.5), AgainMaxMS: at(killed.again, 1), Deaf: len(killed.deaf),
+		AgainP50MS: at(killed.again, 0.5), AgainMaxMS: at(killed.again, 1), WholeP50MS: at(killed.whole, 0.5), WholeMaxMS: at(killed.whole, 1), Deaf: len(killed.deaf),
 		Lost: missing(first, killed), LostSame: missing(first, second),
 	}
 	for call, level := range first.levels {
@@ -224,7 +239,7 @@ func hearCalls(ctx context.Context, o options, engine *supervised.Engine, kill b
 	if err != nil {
 		return nil, err
 	}
-	out := &ledger{found: make(map[string]found), levels: make(map[string]callwardenv1.Level), deaf: make(map[string]bool)}
+	out := &ledger{found: make(map[string]found), levels: make(map[string]callwardenv1.Level), deaf: make(map[string]bool), late: make(map[string]bool)}
 	judge := func(*source.Call) (detectors.Detector, *risk.Meter) {
 		return dialogue.New(lib.Set, dialogue.Config{}), risk.NewMeter(risk.DefaultConfig())
 	}
