@@ -154,7 +154,9 @@ func TestOtherPartsAreAsked(t *testing.T) {
 		NATS: func() (natssink.Stats, bool, bool) {
 			return natssink.Stats{Published: 7, Delivered: 5, Pending: 2}, true, there
 		},
-		Sources:  func() []Source { return []Source{{"rtp", true, source.Stats{Packets: 50, Lost: 2, Stranger: 1, Told: 8, Untold: 3}}} },
+		Sources: func() []Source {
+			return []Source{{"rtp", true, source.Stats{Packets: 50, Lost: 2, Stranger: 1, Told: 8, Untold: 3}}}
+		},
 		Restarts: func() (uint64, bool) { return 4, there },
 		Prompts:  func() []back.Counts { return []back.Counts{{Source: "rtp", Played: 6, Refused: 5}} },
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -179,6 +180,9 @@ func Follow(ctx context.Context, cfg WatchConfig, log *slog.Logger, state func(e
 			}
 			state(nil)
 		case m := <-msgs:
+			if strings.HasPrefix(m.subject, commandRoot) {
+				continue // somebody asks for something
+			}
 			d, err := m.delivery()
 			if err != nil {
 				seen.Foreign++
