@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/callwarden/callwarden/pipeline/back"
+	"github.com/callwarden/callwarden/pipeline/sink/natssink"
 )
 
 // backConfig is what goes back to where calls came from.
@@ -60,4 +63,29 @@ func (c backConfig) Validate() error {
 		return err
 	}
 	return own.Check()
+}
+
+// takeCommands does what is asked for over NATS, where that is wanted, until
+// the function that it returns is called: also while calls end.
+func (s *server) takeCommands(ctx context.Context, way *back.Back) (stop func()) {
+	if !s.cfg.Sinks.NATS.Enabled || !s.cfg.Sinks.NATS.Commands {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	at := s.natsAt
+	at.Name += "-commands"
+	var taking sync.WaitGroup
+	taking.Go(func() {
+		err := natssink.TakeCommands(ctx, at, s.log, func(ctx context.Context, tenant, call string, cmd natssink.Command) error {
+			err := way.Play(ctx, tenant, call, cmd.Play, cmd.Who)
+			if errors.Is(err, back.ErrNoCall) {
+				return natssink.ErrNotMine
+			}
+			return err
+		})
+		if err != nil {
+			s.log.Error("no commands are taken", "err", err)
+		}
+	})
+	return func() { cancel(); taking.Wait() }
 }

@@ -130,6 +130,7 @@ type server struct {
 	answers  string // address of the HTTP server
 	listener *listen.Listener
 	nats     *natssink.Sink
+	natsAt   natssink.Connection // where that is connected to
 	back     *back.Back
 	ways     []*entrance
 	restarts func() uint64
@@ -253,6 +254,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	if s.pipe, err = pipeline.New(s.cfg.Calls, s.listener, judge, way, s.log); err != nil {
 		return usagef("calls: %w", err)
 	}
+	defer s.takeCommands(ctx, way)()
 	return s.serveCalls(ctx)
 }
 
@@ -334,12 +336,13 @@ func (s *server) openSinks() (out sink.Sink, closeSinks func() error, err error)
 			}
 			closers = append(closers, func() error { embedded.Shutdown(); return nil })
 		}
-		nats, err := natssink.New(c.NATS.sink(embedded), s.log)
+		own := c.NATS.sink(embedded)
+		nats, err := natssink.New(own, s.log)
 		if err != nil {
 			return nil, closeSinks, fmt.Errorf("sinks.nats: %w", err)
 		}
 		s.mu.Lock()
-		s.nats = nats
+		s.nats, s.natsAt = nats, own.Connection
 		s.mu.Unlock()
 		s.health.ask("nats", nats.Up)
 		sinks = append(sinks, nats)

@@ -97,6 +97,7 @@ type sinksConfig struct {
 type natsConfig struct {
 	Enabled  bool                  `yaml:"enabled"`
 	Config   natssink.Config       `yaml:",inline"`
+	Commands bool                  `yaml:"commands"`
 	Embedded natssink.ServerConfig `yaml:"embedded"`
 }
 
@@ -116,7 +117,7 @@ type drainConfig struct {
 }
 
 func defaultServeConfig() serveConfig {
-	nats := natsConfig{Enabled: true, Config: natssink.DefaultConfig(), Embedded: natssink.DefaultServerConfig()}
+	nats := natsConfig{Enabled: true, Commands: true, Config: natssink.DefaultConfig(), Embedded: natssink.DefaultServerConfig()}
 	nats.Embedded.StoreDir = "callwarden-events"
 	nats.Embedded.Listen = "127.0.0.1:4222"
 	lines := termsink.DefaultConfig()
