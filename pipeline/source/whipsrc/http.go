@@ -85,9 +85,22 @@ func (s *Source) origin(w http.ResponseWriter, r *http.Request) *refusal {
 	return nil
 }
 
-// options says what is taken, RFC 9725 section 4.2.
+// options says what is taken, RFC 9725 section 4.2, and to those who may publish
+// the servers by which they reach us: a page wants them before it makes its
+// offer. A preflight of CORS never shows its token, and gets no more than an
+// answer.
 func (s *Source) options(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
+	if preflight := r.Header.Get("Access-Control-Request-Method") != ""; !preflight {
+		_, no := s.enter(r)
+		if no != nil && r.Header.Get("Authorization") != "" {
+			s.refuse(w, r, no)
+			return
+		}
+		if no == nil && len(s.links) > 0 {
+			h["Link"] = s.links
+		}
+	}
 	if r.PathValue("session") == "" {
 		h.Set("Accept-Post", typeSDP)
 		h.Set("Allow", "OPTIONS, POST")
@@ -127,7 +140,9 @@ func (s *Source) post(w http.ResponseWriter, r *http.Request) {
 	h.Set("Location", Path+"/"+p.id)
 	h.Set("ETag", p.etag)
 	h.Set("Cache-Control", "no-store")
-	h["Link"] = s.links
+	if len(s.links) > 0 {
+		h["Link"] = s.links
+	}
 	w.WriteHeader(http.StatusCreated)
 	_, _ = io.WriteString(w, answer) // who has gone does not connect
 	p.expect(s.cfg.ConnectTimeout)

@@ -579,6 +579,7 @@ func (s *Source) describe(j *join.Call[*publication], parts []*publication, side
 			p.about.Describe(attributes)
 		}
 		call.Language = cmp.Or(p.about.Language, call.Language)
+		call.Listen = cmp.Or(p.about.Listen, call.Listen)
 		call.Hypotheses = call.Hypotheses || p.about.Hypotheses
 	}
 	first.about.Describe(attributes) // who began it counts more

@@ -27,6 +27,9 @@ type about struct {
 	Leg string `json:"leg,omitempty"`
 	// Language is what is spoken, BCP 47.
 	Language string `json:"language,omitempty"`
+	// Listen is full or screen where the call is listened to in another way than
+	// others.
+	Listen string `json:"listen,omitempty"`
 	// Stereo is legs where a stereo track has two legs: left that of Leg, or the
 	// caller's, right the other's.
 	Stereo string `json:"stereo,omitempty"`
@@ -63,7 +66,7 @@ func parsePublish(r *http.Request) (*publish, error) {
 	}
 	for key, to := range map[string]*string{
 		"call": &p.Call.Call, "tenant": &p.Tenant, "from": &p.From, "from_name": &p.FromName, "to": &p.To, "to_name": &p.ToName,
-		"direction": &p.Direction, "trunk": &p.Trunk, "leg": &p.Leg, "language": &p.Language, "stereo": &p.Stereo,
+		"direction": &p.Direction, "trunk": &p.Trunk, "leg": &p.Leg, "language": &p.Language, "listen": &p.Listen, "stereo": &p.Stereo,
 	} {
 		if query.Has(key) {
 			*to = query.Get(key)
@@ -99,6 +102,9 @@ func (p *publish) check() error {
 	}
 	if p.Language != "" && !language.MatchString(p.Language) {
 		return fmt.Errorf("language: %.40q must be a BCP 47 tag, such as en-US", p.Language)
+	}
+	if p.Listen != "" && p.Listen != "full" && p.Listen != "screen" {
+		return fmt.Errorf("listen: %.40q must be full or screen", p.Listen)
 	}
 	switch p.Stereo {
 	case "", "legs":
