@@ -33,7 +33,7 @@ export class Row {
     this.score = h("span", { class: "score" });
     this.from = h("bdi");
     this.to = h("bdi");
-    this.about = h("small", { dir: "auto" });
+    this.about = h("small");
     this.area = s("path", { class: "fill" });
     this.line = s("path", { class: "line" });
     this.chips = h("span", { class: "chips" });
@@ -85,7 +85,7 @@ export class Row {
     text(this.score, words.points(live ? row.score : row.peak_score));
     text(this.from, words.party(row.from, row.from_name));
     text(this.to, words.party(row.to, row.to_name));
-    const about = [row.from && row.from_name, row.to && row.to_name && `to ${row.to_name}`, row.source,
+    const about = [row.from && row.from_name && words.isolate(row.from_name), row.to && row.to_name && `to ${words.isolate(row.to_name)}`, row.source,
       this.tenants && row.tenant !== "default" && row.tenant, row.direction,
       this.dated ? words.when(row.start) : !live && (row.state === "lost" ? "lost sight of" : `ended ${words.time(row.ended || row.seen)}`)];
     text(this.about, about.filter(Boolean).join(" · "));

@@ -81,6 +81,7 @@ export function clock(seconds) {
 /** A length of time in words: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 days. */
 export function span(seconds) {
   const t = Math.max(0, seconds || 0);
+  if (t < 9.95 && Number.isInteger(t)) return `${t} s`;
   if (t < 9.95) return `${t.toFixed(1)} s`;
   if (t < 60) return `${Math.round(t)} s`;
   if (t < 3600) return `${Math.floor(t / 60)} min${Math.floor(t % 60) ? ` ${Math.floor(t % 60)} s` : ""}`;
@@ -127,6 +128,9 @@ export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
 /** The party at one end: its number, or its name, or what is known. */
 export const party = (number, name) => number || name || "unknown";
+
+/** A name whose direction does not turn what stands around it (Unicode's first strong isolate). */
+export const isolate = name => `\u2068${name}\u2069`;
 
 /** "a", "a and b", "a, b and c". */
 export function listing(words) {
