@@ -113,7 +113,7 @@ type CallOpen struct {
 	// legs that audio will come of: caller and callee, one of them, or
 	// LEG_UNSPECIFIED alone where everybody is on one channel. None: both.
 	Legs          []Leg         `protobuf:"varint,13,rep,packed,name=legs,proto3,enum=callwarden.v1.Leg" json:"legs,omitempty"`
-	RateHz        int32         `protobuf:"varint,14,opt,name=rate_hz,json=rateHz,proto3" json:"rate_hz,omitempty"` // 8000 to 48000
+	RateHz        int32         `protobuf:"varint,14,opt,name=rate_hz,json=rateHz,proto3" json:"rate_hz,omitempty"` // 8000 to 48000, a multiple of 1000 or of 11025
 	Encoding      AudioEncoding `protobuf:"varint,15,opt,name=encoding,proto3,enum=callwarden.v1.AudioEncoding" json:"encoding,omitempty"`
 	Wants         *CallWants    `protobuf:"bytes,16,opt,name=wants,proto3" json:"wants,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -338,9 +338,10 @@ func (x *CallWants) GetPrompts() bool {
 type CallAudio struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Leg   Leg                    `protobuf:"varint,1,opt,name=leg,proto3,enum=callwarden.v1.Leg" json:"leg,omitempty"`
-	// start is the time of the first sample since the call began: at or after
-	// the end of the audio before. Absent: right after the audio before, or
-	// now, where nothing came for a while.
+	// start is the time of the first sample since the call began, by the clock
+	// of the samples: at or after the end of the audio before. What was lost and
+	// not made up is a gap. Absent: right after the audio before, or now, where
+	// nothing came for half a second.
 	Start         *durationpb.Duration `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`
 	Samples       []byte               `protobuf:"bytes,3,opt,name=samples,proto3" json:"samples,omitempty"` // may be empty: the call is still there
 	Lost          *durationpb.Duration `protobuf:"bytes,4,opt,name=lost,proto3" json:"lost,omitempty"`       // how much of samples never came and was made up

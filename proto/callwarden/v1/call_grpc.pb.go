@@ -53,7 +53,7 @@ const (
 //	DRAINING          UNAVAILABLE          the server is about to end
 //	EVENTS_NOT_READ   DEADLINE_EXCEEDED    the client has read nothing for half a minute
 //	FAILED            INTERNAL             the call could not be heard; the server's log says why
-//	NOT_PUBLISHED     UNAVAILABLE          no way out took the verdict: say it again
+//	NOT_PUBLISHED     UNAVAILABLE          not every way out took the verdict: say it again
 //
 // A message of more than 4 MiB ends the stream with RESOURCE_EXHAUSTED, without
 // a reason.
@@ -149,7 +149,7 @@ func (c *callServiceClient) Verdict(ctx context.Context, in *VerdictRequest, opt
 //	DRAINING          UNAVAILABLE          the server is about to end
 //	EVENTS_NOT_READ   DEADLINE_EXCEEDED    the client has read nothing for half a minute
 //	FAILED            INTERNAL             the call could not be heard; the server's log says why
-//	NOT_PUBLISHED     UNAVAILABLE          no way out took the verdict: say it again
+//	NOT_PUBLISHED     UNAVAILABLE          not every way out took the verdict: say it again
 //
 // A message of more than 4 MiB ends the stream with RESOURCE_EXHAUSTED, without
 // a reason.
