@@ -43,6 +43,7 @@ var mayImport = map[string]string{
 	"pipeline/source/say":        "pipeline/source transcribe/audio",
 	"pipeline/source/join":       "transcribe/audio",
 	"pipeline/source/sdp":        "pipeline/source/media transcribe/audio",
+	"pipeline/source/grpcsrc":    "pipeline/sink pipeline/sink/fansink pipeline/source pipeline/source/announce pipeline/source/say detectors/spoken proto/* transcribe/audio transcribe/certs", // it shows events and takes notes
 	"pipeline/source/*":          "pipeline/sink proto/* pipeline/source pipeline/source/announce pipeline/source/join pipeline/source/media pipeline/source/say pipeline/source/sdp pipeline/source/sipmeta pipeline/source/sipstack pipeline/source/websock transcribe/audio",
 	"pipeline/admit":             "pipeline/source",
 	"pipeline/sink":              "detectors/risk proto/*",

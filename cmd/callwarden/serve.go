@@ -26,6 +26,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/back"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/sink"
+	"github.com/callwarden/callwarden/pipeline/sink/fansink"
 	"github.com/callwarden/callwarden/pipeline/sink/jsonsink"
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
 	"github.com/callwarden/callwarden/pipeline/sink/reportsink"
@@ -123,6 +124,8 @@ type server struct {
 	pipe    *pipeline.Pipeline
 	// open opens the recogniser; tests have their own.
 	open func() (transcribe.Engine, error)
+	// events are watched within this process, where something can.
+	events *fansink.Sink
 	// taking is closed when every way in takes calls.
 	taking chan struct{}
 
@@ -143,6 +146,10 @@ func newServer(a *app, cfg serveConfig) *server {
 		Version: version(), Listener: s.listenStats, NATS: s.natsStats, Sources: s.sourceStats, Restarts: s.restartStats,
 		Prompts: s.promptCounts,
 	})
+	if g := &s.cfg.Sources.GRPC; g.Enabled {
+		s.events = fansink.New()
+		g.Config.Events, g.Config.Publish = s.events, s.publish
+	}
 	return s
 }
 
@@ -282,6 +289,9 @@ func (s *server) startListening(engine transcribe.Engine, packs func() *tactics.
 // openSinks opens every way out that is enabled.
 func (s *server) openSinks() (out sink.Sink, closeSinks func() error, err error) {
 	sinks := []sink.Sink{s.metrics}
+	if s.events != nil {
+		sinks = append(sinks, s.events)
+	}
 	var closers []func() error // after the sinks, in this order
 	closeSinks = func() error {
 		err := closeSink(sink.Tee(sinks...), s.cfg.Drain.Deliver)
@@ -623,6 +633,17 @@ func (s *server) natsStats() (stats natssink.Stats, connected, ok bool) {
 		return stats, false, false
 	}
 	return n.Stats(), n.Up() == nil, true
+}
+
+// publish tells what somebody did about a call, as what is found in it is told.
+func (s *server) publish(ctx context.Context, ev sink.Event) error {
+	s.mu.Lock()
+	b := s.back
+	s.mu.Unlock()
+	if b == nil {
+		return errStarting
+	}
+	return b.Publish(ctx, ev)
 }
 
 func (s *server) promptCounts() []back.Counts {

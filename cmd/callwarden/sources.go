@@ -5,6 +5,7 @@ import (
 
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/audiosocketsrc"
+	"github.com/callwarden/callwarden/pipeline/source/grpcsrc"
 	"github.com/callwarden/callwarden/pipeline/source/rtpsrc"
 	"github.com/callwarden/callwarden/pipeline/source/siprecsrc"
 	"github.com/callwarden/callwarden/pipeline/source/whipsrc"
@@ -16,6 +17,7 @@ type sourcesConfig struct {
 	RTP         optional[rtpsrc.Config]         `yaml:"rtp"`
 	AudioSocket optional[audiosocketsrc.Config] `yaml:"audiosocket"`
 	WHIP        optional[whipsrc.Config]        `yaml:"whip"`
+	GRPC        optional[grpcsrc.Config]        `yaml:"grpc"`
 }
 
 func defaultSources() sourcesConfig {
@@ -24,6 +26,7 @@ func defaultSources() sourcesConfig {
 		RTP:         optional[rtpsrc.Config]{Config: rtpsrc.DefaultConfig()},
 		AudioSocket: optional[audiosocketsrc.Config]{Config: audiosocketsrc.DefaultConfig()},
 		WHIP:        optional[whipsrc.Config]{Config: whipsrc.DefaultConfig()},
+		GRPC:        optional[grpcsrc.Config]{Config: grpcsrc.DefaultConfig()},
 	}
 }
 
@@ -69,6 +72,14 @@ var ways = [...]way{
 		func(c *serveConfig) error { return c.Sources.WHIP.Config.Validate() },
 		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
 			return whipsrc.New(c.Sources.WHIP.Config, log)
+		},
+	},
+	{
+		grpcsrc.Name,
+		func(c *serveConfig) bool { return c.Sources.GRPC.Enabled },
+		func(c *serveConfig) error { return c.Sources.GRPC.Config.Validate() },
+		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
+			return grpcsrc.New(c.Sources.GRPC.Config, log)
 		},
 	},
 }

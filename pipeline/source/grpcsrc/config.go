@@ -3,6 +3,7 @@
 package grpcsrc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -34,8 +35,8 @@ type Config struct {
 
 	// Events are what Watch tells; nil: there is no Watch.
 	Events *fansink.Sink `yaml:"-"`
-	// Out takes verdicts; nil: there is no Verdict.
-	Out sink.Sink `yaml:"-"`
+	// Publish takes verdicts, as [sink.Sink] does; nil: there is no Verdict.
+	Publish func(ctx context.Context, ev sink.Event) error `yaml:"-"`
 }
 
 // DefaultConfig answers this machine only.

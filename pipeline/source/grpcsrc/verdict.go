@@ -34,7 +34,7 @@ var verdicts = []callwardenv1.Action{
 
 // Verdict publishes what a person makes of a call.
 func (s *Source) Verdict(ctx context.Context, req *callwardenv1.VerdictRequest) (*callwardenv1.VerdictResponse, error) {
-	if s.cfg.Out == nil {
+	if s.cfg.Publish == nil {
 		return nil, status.Error(codes.Unimplemented, "nobody would hear of a verdict here")
 	}
 	ev, err := s.verdict(ctx, req)
@@ -43,7 +43,7 @@ func (s *Source) Verdict(ctx context.Context, req *callwardenv1.VerdictRequest) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishWithin)
 	defer cancel()
-	if err := s.cfg.Out.Publish(ctx, ev); err != nil {
+	if err := s.cfg.Publish(ctx, ev); err != nil {
 		s.log.Error("a verdict was not published", "source", Name, "call", ev.Call, "err", err)
 		return nil, refuse(notPublished, "the verdict was not published everywhere: say it again with the same request")
 	}

@@ -869,7 +869,7 @@ func (*CallEvent_Ended) isCallEvent_Data() {}
 // CallPrompt is something to say to a party of the call, whole.
 type CallPrompt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // of the advice that it speaks
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // its name in the server's configuration
 	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	Samples       []byte                 `protobuf:"bytes,3,opt,name=samples,proto3" json:"samples,omitempty"` // at the call's rate, in its encoding
 	unknownFields protoimpl.UnknownFields
