@@ -16,6 +16,7 @@ import (
 
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/announce"
+	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
 // Name is the way in that calls and events carry.
@@ -38,6 +39,10 @@ type Config struct {
 	// after it the call is heard with one leg, and says so.
 	JoinWait time.Duration `yaml:"join_wait"`
 
+	// PromptTo is who hears what is spoken into a call of two sockets: callee,
+	// caller or all. In a call of one it is the one.
+	PromptTo string `yaml:"prompt_to"`
+
 	AnnouncedMost int           `yaml:"announced_most"` // UUIDs
 	AnnouncedFor  time.Duration `yaml:"announced_for"`  // a UUID is known
 	// TokenFile holds the bearer token of the HTTP API. Without it only this
@@ -52,6 +57,7 @@ func DefaultConfig() Config {
 		Listen: "127.0.0.1:9092", Tenant: "default", Sockets: 2000,
 		HelloTimeout: 5 * time.Second, MediaTimeout: time.Minute,
 		AnnounceWait: time.Second, JoinWait: 2 * time.Second,
+		PromptTo:      audio.Callee.String(), // who is called is who is warned
 		AnnouncedMost: 10_000, AnnouncedFor: 10 * time.Minute,
 	}
 }
@@ -100,6 +106,7 @@ func (c Config) Validate() error {
 			fault("%s: %v must be 0s to %v", d.key, d.value, maxJoinWait)
 		}
 	}
+	errs = append(errs, c.validatePromptTo())
 	return errors.Join(errs...)
 }
 
@@ -310,16 +317,19 @@ func (s *Source) lead(ctx context.Context, j *joint, tenant, id string, known bo
 	if !known {
 		warnings = append(warnings, "nobody announced this socket: its numbers and its leg are not known")
 	}
-	audio := newConversation(sides, sockets)
+	talk := newConversation(sides, sockets)
+	speaker := newMouth(s.cfg.PromptTo, sides, sockets)
 	call := &source.Call{
 		ID: id, Tenant: tenant, Source: Name,
-		Legs: sides, Attributes: attributes, Began: audio.began, Live: true,
-		Audio: audio, Warnings: func() []string { return warnings },
+		Legs: sides, Attributes: attributes, Began: talk.began, Live: true,
+		Audio: talk, Peer: speaker, Warnings: func() []string { return warnings },
 	}
 	s.count.begun.Add(1)
 	s.count.calls.Add(1)
 	s.count.legs.Add(int64(len(sides)))
+	hush := speaker.speak()
 	err := handle(ctx, call)
+	hush()
 	s.count.calls.Add(-1)
 	s.count.legs.Add(-int64(len(sides)))
 	switch {

@@ -3,6 +3,7 @@ package audiosocketsrc
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -563,4 +565,121 @@ func TestConfigNamesKeyAndRule(t *testing.T) {
 			t.Errorf("error %v does not begin with %q", err, want)
 		}
 	}
+}
+
+// hears reads what is spoken to the peer until n samples came.
+func hears(t *testing.T, conn net.Conn, n int) (pcm []int16) {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for len(pcm) < n {
+		var h [header]byte
+		if _, err := io.ReadFull(conn, h[:]); err != nil {
+			t.Fatalf("after %d of %d samples: %v", len(pcm), n, err)
+		}
+		body := make([]byte, binary.BigEndian.Uint16(h[1:]))
+		if _, err := io.ReadFull(conn, body); err != nil {
+			t.Fatal(err)
+		}
+		if h[0] != 0x10 || len(body) != 320 {
+			t.Fatalf("a message of kind %#x and %d bytes: want 20 ms of audio at 8 kHz", h[0], len(body))
+		}
+		for ; len(body) > 0; body = body[2:] {
+			pcm = append(pcm, int16(binary.LittleEndian.Uint16(body)))
+		}
+	}
+	return pcm
+}
+
+func TestPromptIsHeardByTheConfiguredSide(t *testing.T) {
+	ramp := make([]int16, 1600) // 200 ms
+	for i := range ramp {
+		ramp[i] = int16(10*i - 8000)
+	}
+	for _, c := range []struct {
+		to             string
+		caller, callee bool // hear it
+	}{{"callee", false, true}, {"caller", true, false}, {"all", true, true}} {
+		t.Run(c.to, func(t *testing.T) {
+			cfg := testConfig()
+			cfg.PromptTo = c.to
+			s, stop := open(t, cfg, func(ctx context.Context, call *source.Call) error {
+				if err := call.Peer.(source.Player).Play(source.Prompt{ID: "ramp", Rate: 8000, PCM: ramp}); err != nil {
+					t.Error(err)
+				}
+				for { // goes on while it is spoken
+					if _, err := call.Audio.ReadFrame(ctx); err != nil {
+						return nil
+					}
+				}
+			})
+			announceTo(t, s, uuidA, `{"call":"c-1","leg":"caller"}`)
+			announceTo(t, s, uuidB, `{"call":"c-1","leg":"callee"}`)
+			caller := dial(t, s, hello(uuidA), wire(0x10, pcm(160, 3)...))
+			callee := dial(t, s, hello(uuidB), wire(0x10, pcm(160, 3)...))
+			for _, side := range []struct {
+				conn  net.Conn
+				hears bool
+			}{{caller, c.caller}, {callee, c.callee}} {
+				if side.hears {
+					if got := hears(t, side.conn, len(ramp)); !slices.Equal(got, ramp) {
+						t.Error("another sound than was played")
+					}
+				}
+			}
+			for _, conn := range []net.Conn{caller, callee} {
+				mustWrite(t, conn, wire(0x10, pcm(160, 3)...), wire(kindHangUp))
+			}
+			for _, conn := range []net.Conn{caller, callee} { // they end together
+				if got := lastWord(t, conn); !bytes.Equal(got, wire(kindHangUp)) {
+					t.Errorf("after it came % .20x, want a hang-up", got)
+				}
+			}
+			stop()
+		})
+	}
+}
+
+func TestOnlySocketOfACallHearsThePromptWhateverItsSide(t *testing.T) {
+	played := make(chan error, 1)
+	cfg := testConfig()
+	cfg.AnnounceWait = 0
+	s, _ := open(t, cfg, func(ctx context.Context, call *source.Call) error {
+		played <- call.Peer.(source.Player).Play(source.Prompt{Rate: 16000, PCM: make([]int16, 16000/5)})
+		_, err := call.Audio.ReadFrame(ctx)
+		for err == nil {
+			_, err = call.Audio.ReadFrame(ctx)
+		}
+		return nil
+	})
+	conn := dial(t, s, hello(uuidA))
+	if err := <-played; err != nil {
+		t.Fatal(err)
+	}
+	hears(t, conn, 1600)
+}
+
+func TestPeerThatDoesNotListenIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe() // which has no room at all
+		m := newMouth("callee", []audio.Leg{audio.Unknown}, []*socket{newSocket(there)})
+		hush := m.speak()
+		long := source.Prompt{Rate: 8000, PCM: make([]int16, 8000)}
+		for i := range promptsMost {
+			if err := m.Play(long); err != nil {
+				t.Fatalf("prompt %d: %v", i, err)
+			}
+		}
+		if err := m.Play(long); !errors.Is(err, source.ErrNoRoom) {
+			t.Errorf("one too many: %v", err)
+		}
+		time.Sleep(speakWithin + time.Millisecond)
+		synctest.Wait()
+		if err := m.Play(long); err == nil || !strings.Contains(err.Error(), "does not read") {
+			t.Errorf("to a peer that does not read: %v", err)
+		}
+		hush()
+		_ = here.Close()
+	})
 }
