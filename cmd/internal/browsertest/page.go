@@ -259,3 +259,8 @@ func (p *Page) fatal(format string, args ...any) {
 	}
 	p.t.Fatalf(format, args...)
 }
+
+// Script is a step that runs JavaScript, for what has no result.
+func Script(expression string) chromedp.Action[chromedp.Void] {
+	return chromedp.Evaluate[chromedp.Void](expression)
+}

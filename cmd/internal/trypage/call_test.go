@@ -1,0 +1,92 @@
+//go:build e2e
+
+package trypage_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/callwarden/callwarden/cmd/internal/browsertest"
+	"github.com/callwarden/callwarden/transcribe/audio"
+)
+
+// with is a service as somebody has it who tries it out: Vosk, and calls from
+// browsers on this machine.
+const with = `
+transcriber: {mode: inprocess, backend: vosk}
+sources:
+  whip: {enabled: true, udp: "127.0.0.1:0"}
+`
+
+// open is the page, ready, on a browser of its own.
+func open(t *testing.T, served *browsertest.Served, cfg browsertest.Config) *browsertest.Page {
+	t.Helper()
+	p := browsertest.Start(t, cfg).Page(t)
+	p.Prefer(false, true)
+	p.Open(served.URL + "/try/")
+	p.Wait("the page", 10*time.Second, `document.body.dataset.ready`)
+	return p
+}
+
+// choose picks where the sound comes from.
+func choose(p *browsertest.Page, way string) {
+	p.Do(browsertest.Script(fmt.Sprintf(`document.querySelector("input[name=way][value=%s]").click()`, way)))
+}
+
+func TestACallFromTheBrowserIsHeardAndItsRiskShown(t *testing.T) {
+	served := browsertest.Serve(t, browsertest.Build(t), with)
+
+	t.Run("two legs of a recording", func(t *testing.T) {
+		p := open(t, served, browsertest.Config{})
+		choose(p, "demo")
+		p.Do(browsertest.Script(`demo.value = "fraud-code.wav"`))
+		p.Click("#start")
+		p.WaitText(20*time.Second, "#ears-text", "Listening")
+		p.Wait("words that are not final yet", 20*time.Second, `document.querySelector("#turns .soon")`)
+		p.Shot(filepath.Join(shots, "call-begins.png"))
+		p.WaitText(60*time.Second, "#level", "Act now")
+		p.Shot(filepath.Join(shots, "call-critical.png"))
+		for selector, want := range map[string]string{
+			"#advice": "Hang up", "#turns .caller": "security department", "#turns .callee mark": "#", "#alert": "Act now",
+		} {
+			p.WaitText(20*time.Second, selector, want)
+		}
+		p.Wait("the end", 60*time.Second, `!ended.hidden`)
+		if got := p.Text("#ended"); !strings.Contains(got, "All of it was heard") {
+			t.Errorf("at the end: %q", got)
+		}
+		if got := p.Text("#eyebrow"); !strings.Contains(got, "highest") {
+			t.Errorf("the eyebrow says %q", got)
+		}
+		pictures(p, "call-over")
+		p.Click("#again")
+		p.Wait("the beginning", 5*time.Second, `!setup.hidden && live.hidden`)
+	})
+
+	t.Run("one microphone", func(t *testing.T) {
+		p := open(t, served, browsertest.Config{Microphone: microphone(t, "fraud-giftcards.wav", audio.Caller)})
+		p.Click("#start")
+		p.WaitText(20*time.Second, "#ears-text", "Listening")
+		p.Wait("a meter that moves", 20*time.Second, `document.querySelector(".meter i").style.transform > "scaleX(0.2)"`)
+		p.WaitText(60*time.Second, "#found", "gift cards")
+		p.Click("#end")
+		p.Wait("the end", 20*time.Second, `!ended.hidden`)
+		if got := p.Text("#ended"); !strings.Contains(got, "The call lasted") || strings.Contains(got, "lost") {
+			t.Errorf("at the end: %q", got)
+		}
+	})
+}
+
+// microphone is what one side of one of our calls says, for Chromium to take it
+// for its microphone.
+func microphone(t *testing.T, name string, leg audio.Leg) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "microphone.wav")
+	if err := browsertest.Microphone(file, filepath.Join("../../../testdata/calls", name), leg, 2*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
