@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/callwarden/callwarden/pipeline/source"
+	"github.com/callwarden/callwarden/pipeline/source/audiohooksrc"
 	"github.com/callwarden/callwarden/pipeline/source/audiosocketsrc"
 	"github.com/callwarden/callwarden/pipeline/source/grpcsrc"
 	"github.com/callwarden/callwarden/pipeline/source/rtpsrc"
@@ -16,6 +17,7 @@ type sourcesConfig struct {
 	SIPREC      optional[siprecsrc.Config]      `yaml:"siprec"`
 	RTP         optional[rtpsrc.Config]         `yaml:"rtp"`
 	AudioSocket optional[audiosocketsrc.Config] `yaml:"audiosocket"`
+	AudioHook   optional[audiohooksrc.Config]   `yaml:"audiohook"`
 	WHIP        optional[whipsrc.Config]        `yaml:"whip"`
 	GRPC        optional[grpcsrc.Config]        `yaml:"grpc"`
 }
@@ -25,6 +27,7 @@ func defaultSources() sourcesConfig {
 		SIPREC:      optional[siprecsrc.Config]{Config: siprecsrc.DefaultConfig()},
 		RTP:         optional[rtpsrc.Config]{Config: rtpsrc.DefaultConfig()},
 		AudioSocket: optional[audiosocketsrc.Config]{Config: audiosocketsrc.DefaultConfig()},
+		AudioHook:   optional[audiohooksrc.Config]{Config: audiohooksrc.DefaultConfig()},
 		WHIP:        optional[whipsrc.Config]{Config: whipsrc.DefaultConfig()},
 		GRPC:        optional[grpcsrc.Config]{Config: grpcsrc.DefaultConfig()},
 	}
@@ -64,6 +67,14 @@ var ways = [...]way{
 		func(c *serveConfig) error { return c.Sources.AudioSocket.Config.Validate() },
 		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
 			return audiosocketsrc.New(c.Sources.AudioSocket.Config, log)
+		},
+	},
+	{
+		audiohooksrc.Name,
+		func(c *serveConfig) bool { return c.Sources.AudioHook.Enabled },
+		func(c *serveConfig) error { return c.Sources.AudioHook.Config.Validate() },
+		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
+			return audiohooksrc.New(c.Sources.AudioHook.Config, log)
 		},
 	},
 	{
