@@ -29,6 +29,7 @@ type call struct {
 	leg        string
 	only       audio.Leg // of leg
 	silent     string
+	events     bool
 	loss       string
 	asJSON     bool
 	quiet      bool
@@ -48,7 +49,7 @@ The exit code is 0 only where every call was answered and came to its own end.`,
 		Args: unknownCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	cmd.AddCommand(newCallSIPREC(a), newCallRTP(a), newCallAudioSocket(a))
+	cmd.AddCommand(newCallSIPREC(a), newCallRTP(a), newCallAudioSocket(a), newCallWHIP(a))
 	return cmd
 }
 
@@ -100,6 +101,35 @@ leg. With --api the numbers and which two sockets are one call are told first.`
   callwarden call audiosocket call.wav --to 127.0.0.1:9092 --api http://127.0.0.1:8080`
 	c.addToken(cmd)
 	cmd.Flags().StringVar(&c.cfg.API, "api", "", "http URL at which calls are announced")
+	return cmd
+}
+
+func newCallWHIP(a *app) *cobra.Command {
+	c, cmd := newCallWay(a, caller.WHIP)
+	cmd.Short = "Publish calls as browsers do: WebRTC by WHIP"
+	cmd.Long = `Publishes a recorded call as a browser does (RFC 9725): an SDP offer by HTTP, ICE,
+DTLS, encrypted audio, and a data channel by which the call's events come back.
+The legs of a stereo recording are two audio tracks of one publication, or with
+--two-publications a publication each, as from two people's browsers.
+
+Besides WAV and FLAC it takes Opus files of 20 ms packets, as opusenc makes them;
+those of two channels are sent as one stereo track.`
+	cmd.Example = `  callwarden call whip call.wav --to http://127.0.0.1:8080
+  callwarden call whip call.wav --to http://127.0.0.1:8080 --events
+  callwarden call whip call.wav --to http://127.0.0.1:8080 --two-publications --codec G722
+  callwarden call whip agent.wav --to https://warden.example/v1/whip --token T --call-id 4711 --leg callee
+  opusenc call.wav call.opus && callwarden call whip call.opus --to http://127.0.0.1:8080 --calls 300 --rate 20 --loop --duration 1m`
+	c.addToken(cmd)
+	f := cmd.Flags()
+	f.Lookup("to").Usage = "where the calls go: the http URL of the WHIP endpoint, or of callwarden"
+	f.Lookup("leg").Usage = "send only one leg of a stereo recording, or whose voice another is: caller or callee"
+	codecs := slices.DeleteFunc(caller.Codecs(), func(name string) bool { return name == "L16" })
+	f.StringVar(&c.cfg.Codec, "codec", c.cfg.Codec, "of the audio: "+strings.Join(codecs, ", "))
+	f.StringVar(&c.loss, "loss", "0%", "share of the packets that is lost on purpose, such as 5%")
+	f.StringVar(&c.cfg.CallID, "call-id", "", "id of the call; with --leg, publications of the same one are heard together")
+	f.BoolVar(&c.cfg.TwoPublications, "two-publications", false, "publish each leg by itself")
+	f.BoolVar(&c.events, "events", false, "print the events that come back, as lines of JSON before the results")
+	_ = cmd.RegisterFlagCompletionFunc("codec", cobra.FixedCompletions(codecs, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -166,6 +196,9 @@ func (c *call) run(ctx context.Context, paths []string) error {
 	if err := c.cfg.Validate(); err != nil {
 		return usagef("%w", err)
 	}
+	if c.events {
+		c.cfg.Events = c.out
+	}
 	watch := &caller.Progress{}
 	bar := newCallBar(c.err, c.cfg, recs, watch)
 	results, err := caller.Run(ctx, c.cfg, recs, watch)
@@ -210,9 +243,17 @@ func (c *call) flags() (err error) {
 
 // recording opens the file with what the flags say of its legs.
 func (c *call) recording(path string) (*caller.Recording, error) {
-	rec, err := caller.Open(path, c.callerSide == "right")
+	open := func(path string) (*caller.Recording, error) { return caller.Open(path, c.callerSide == "right") }
+	if c.cfg.Way == caller.WHIP && caller.IsOpus(path) {
+		open = caller.OpenOpus
+	}
+	rec, err := open(path)
 	if err != nil || c.only == audio.Unknown {
 		return rec, err
+	}
+	if c.cfg.Way == caller.WHIP && len(rec.Legs) == 1 {
+		rec.Legs[0].Leg = c.only
+		return rec, nil
 	}
 	if rec, err = rec.Only(c.only); err != nil {
 		return nil, usagef("--leg: %w", err)
@@ -263,6 +304,9 @@ func printCalls(out io.Writer, r *caller.Results) {
 		fmt.Fprintf(out, "; %d could not be sent", r.Unsent)
 	}
 	fmt.Fprintln(out)
+	if r.Events > 0 {
+		fmt.Fprintf(out, "%d events came back\n", r.Events)
+	}
 	if r.Reports > 0 {
 		fmt.Fprintf(out, "%d lost, say %d receiver reports\n", r.ReportedLost, r.Reports)
 	}

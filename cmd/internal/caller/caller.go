@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/callwarden/callwarden/pipeline/source/announce"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
@@ -24,6 +26,7 @@ const (
 	SIPREC      = "siprec"
 	RTP         = "rtp"
 	AudioSocket = "audiosocket"
+	WHIP        = "whip"
 )
 
 // Config says what calls are made. The messages of its errors name the flags
@@ -60,6 +63,10 @@ type Config struct {
 	Insecure  bool     // SIPREC: takes any certificate
 	Headers   []string // SIPREC: more lines of the INVITE, "Name: value"
 	NoRecord  bool     // SIPREC: a plain INVITE of a telephone, without metadata
+
+	CallID          string    // WHIP: of the call; more than one get a number too
+	TwoPublications bool      // WHIP: each leg of a call is published by itself
+	Events          io.Writer // WHIP: gets the events that come back, one a line; nil for none
 
 	API   string // AudioSocket: http URL that takes what is known of a call
 	Token string // of the HTTP interfaces; empty for none
@@ -111,6 +118,8 @@ func (c Config) Validate() error {
 			}
 		}
 		return nil
+	case WHIP:
+		return c.validateWHIP()
 	}
 	return fmt.Errorf("%q is none of %s, %s, %s", c.Way, SIPREC, RTP, AudioSocket)
 }
@@ -130,6 +139,16 @@ func (c Config) validateSIP() error {
 		}
 	}
 	return nil
+}
+
+func (c Config) validateWHIP() error {
+	if strings.EqualFold(c.Codec, "L16") {
+		return fmt.Errorf("--codec: WHIP servers take no %s: use PCMU, PCMA or G722, or give an Opus file", c.Codec)
+	}
+	if c.CallID != "" && !announce.IsToken(c.CallID) {
+		return fmt.Errorf("--call-id: %q must be 1 to 128 letters, digits, - or _", c.CallID)
+	}
+	return checkURL("--to", c.To)
 }
 
 func checkURL(flag, s string) error {
@@ -163,6 +182,9 @@ func Run(ctx context.Context, cfg Config, recs []*Recording, watch *Progress) (*
 		return nil, errors.New("no recording to play")
 	}
 	for _, r := range recs {
+		if r.opus != nil && cfg.Way != WHIP {
+			return nil, fmt.Errorf("%s: Opus files are for WHIP", r.Path)
+		}
 		if len(r.Legs) != len(recs[0].Legs) {
 			return nil, fmt.Errorf("%s has %d channels and %s %d; calls play the same number", r.Path, len(r.Legs), recs[0].Path, len(recs[0].Legs))
 		}
@@ -204,6 +226,9 @@ func open(cfg Config, recs []*Recording, watch *Progress) (way, error) {
 		return newSIPREC(cfg, recs, watch)
 	case RTP:
 		return newPlainRTP(cfg, recs, watch)
+	}
+	if cfg.Way == WHIP {
+		return newWHIP(cfg, recs, watch)
 	}
 	return newAudioSocket(cfg, recs, watch)
 }

@@ -15,6 +15,7 @@ type Recording struct {
 	Path   string
 	RateHz int
 	Legs   []Side
+	opus   [][]byte // packets, in place of the legs' samples; see OpenOpus
 }
 
 // Side is what one party of the recorded call says.
@@ -25,6 +26,9 @@ type Side struct {
 
 // Length is how long it lasts.
 func (r *Recording) Length() time.Duration {
+	if r.opus != nil {
+		return time.Duration(len(r.opus)) * packetTime
+	}
 	return audio.Span(len(r.Legs[0].PCM), r.RateHz)
 }
 

@@ -56,6 +56,7 @@ type Results struct {
 	Reports      uint64  `json:"receiver_reports"`  // RTCP
 	ReportedLost uint64  `json:"packets_lost_told"` // lost, as the receivers' reports say
 	Behind       float64 `json:"behind_ms"`         // most that a packet left too late
+	Events       uint64  `json:"events,omitempty"`  // that came back
 	CallSeconds  float64 `json:"call_s"`
 	WallS        float64 `json:"wall_s"`
 }
