@@ -240,44 +240,40 @@ func (b *Board) Remove(key Key) bool {
 	return true
 }
 
-// Age says what time it is: calls that ended too long ago leave the board, and
-// those that have been quiet for too long are lost. It returns the lost ones.
-func (b *Board) Age(now time.Time) (lost []Key) {
+// Age says what time it is: calls that ended too long ago leave the board.
+func (b *Board) Age(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range b.calls {
-		switch {
-		case e.over():
-			if now.Sub(e.row.Ended.Time()) >= b.cfg.Keep {
-				b.remove(e)
-			}
-		case now.Sub(e.heardOf) >= b.cfg.Quiet:
-			b.lose(e, now)
-			lost = append(lost, e.key)
+		if e.over() && now.Sub(e.row.Ended.Time()) >= b.cfg.Keep {
+			b.remove(e)
 		}
 	}
-	return lost
 }
 
-// Lose says that whoever heard the calls that are live is gone: those that
-// have not been heard of since are over. It returns them.
-func (b *Board) Lose(since, now time.Time) (lost []Key) {
+// levelsQuiet is how long a call may be silent whose loudness was told every
+// second.
+const levelsQuiet = time.Minute
+
+// Lose ends calls that have been quiet for too long, or since what is said to
+// be gone was heard last: zero where nothing is. It returns them. One that is
+// heard of again is live again. It must not be called while no events could
+// have come.
+func (b *Board) Lose(now, gone time.Time) (lost []Key) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range b.calls {
-		if !e.over() && e.heardOf.Before(since) {
-			b.lose(e, now)
-			lost = append(lost, e.key)
+		quiet := now.Sub(e.heardOf)
+		if e.over() || quiet < b.cfg.Quiet && !(len(e.strips) > 0 && quiet >= levelsQuiet) && !e.heardOf.Before(gone) {
+			continue
 		}
+		b.version++
+		e.lose(now, b.version)
+		lost = append(lost, e.key)
+		b.wake()
+		e.wake()
 	}
 	return lost
-}
-
-func (b *Board) lose(e *entry, now time.Time) {
-	b.version++
-	e.lose(now, b.version)
-	b.wake()
-	e.wake()
 }
 
 // Version is that of the latest change.

@@ -214,11 +214,29 @@ func TestCallThatSaysNothingMoreIsLost(t *testing.T) {
 	b := newBoard(t)
 	s := &script{b: b, call: "c"}
 	s.begin()
-	if lost := b.Age(noon.Add(DefaultConfig().Quiet)); len(lost) != 1 {
+	if lost := b.Lose(noon.Add(DefaultConfig().Quiet-1), time.Time{}); len(lost) != 0 {
+		t.Fatalf("lost %v before its time", lost)
+	}
+	if lost := b.Lose(noon.Add(DefaultConfig().Quiet), time.Time{}); len(lost) != 1 {
 		t.Fatalf("lost %v", lost)
 	}
 	if row := b.Row(Key{"default", "c"}); row.State != Lost || row.Ended == 0 {
 		t.Errorf("row is %+v", row)
+	}
+	s.find(found("f", "otp_request", confirmed, 7, warning, 3*time.Hour))
+	if row := b.Row(Key{"default", "c"}); row.State != Live || row.Ended != 0 || row.Level != "warning" {
+		t.Errorf("heard of again the row is %+v", row)
+	}
+}
+
+func TestCallsAreLostWithTheirMachine(t *testing.T) {
+	b := newBoard(t)
+	(&script{b: b, call: "c"}).begin()
+	if lost := b.Lose(noon.Add(time.Minute), noon); len(lost) != 0 {
+		t.Fatalf("lost %v, which was heard of since", lost)
+	}
+	if lost := b.Lose(noon.Add(time.Minute), noon.Add(time.Second)); len(lost) != 1 {
+		t.Errorf("lost %v", lost)
 	}
 }
 

@@ -35,7 +35,7 @@ type entry struct {
 	curve          []Point
 	status         []Status
 	actions        []Action
-	undone         map[string]Action // of actions that have not come yet
+	undone         map[string]*callwardenv1.CallAction // what takes back actions that have not come yet, by their id
 	segments       segments
 	strips         []Strip
 	end            *End
@@ -82,6 +82,10 @@ func (e *entry) wake() {
 func (e *entry) take(ev sink.Event, received time.Time, version uint64, cfg Config) bool {
 	row := *e.row
 	known := e.rowVersion == 0 // the first event shows the call
+	if row.State == Lost && ev.Type != sink.CallAction { // it is not
+		row.State, row.Ended, known = Live, 0, true
+		e.end, e.factsVersion = nil, version
+	}
 	switch d := ev.Data.(type) {
 	case *callwardenv1.CallStarted:
 		e.started(&row, d)
@@ -165,7 +169,7 @@ func (e *entry) started(row *Row, d *callwardenv1.CallStarted) {
 
 func (e *entry) takeStatus(row *Row, d *callwardenv1.CallStatus, version uint64) bool {
 	at := d.GetAt().AsDuration()
-	if at < e.statusAt || e.over() {
+	if at < e.statusAt || e.row.State == Ended {
 		return false
 	}
 	e.statusAt = at
@@ -365,36 +369,52 @@ func (e *entry) lose(now time.Time, version uint64) {
 }
 
 func (e *entry) takeAction(row *Row, id string, d *callwardenv1.CallAction) bool {
+	actions, ok := AddAction(e.actions, id, d)
+	if !ok { // it undoes one that has not come yet
+		if e.undone == nil {
+			e.undone = make(map[string]*callwardenv1.CallAction)
+		}
+		if len(e.undone) < actionsMost {
+			e.undone[d.GetUndoes()] = d
+		}
+		return false
+	}
+	if later, ok := e.undone[id]; ok {
+		actions, _ = AddAction(actions, "", later)
+		delete(e.undone, id)
+	}
+	e.actions = actions
+	ApplyActions(row, e.actions)
+	return true
+}
+
+// AddAction adds what an event says a person did to the actions of a call, or
+// takes back what it undoes; known ones it passes over. It returns another
+// slice, in the order of time. ok is false where the action that it undoes is
+// not there.
+func AddAction(actions []Action, id string, d *callwardenv1.CallAction) (_ []Action, ok bool) {
 	a := Action{ID: id, Action: ActionName(d.GetAction()), Who: d.GetWho(), Note: d.GetNote()}
 	if d.GetWhen() != nil {
 		a.When = millis(d.GetWhen().AsTime())
 	}
+	actions = slices.Clone(actions)
+	find := func(id string) int { return slices.IndexFunc(actions, func(b Action) bool { return b.ID == id }) }
 	if undoes := d.GetUndoes(); undoes != "" {
-		i := slices.IndexFunc(e.actions, func(b Action) bool { return b.ID == undoes })
+		i := find(undoes)
 		if i < 0 {
-			if e.undone == nil {
-				e.undone = make(map[string]Action)
-			}
-			if len(e.undone) < actionsMost {
-				e.undone[undoes] = a
-			}
-			return false
+			return actions, false
 		}
-		e.actions = slices.Clone(e.actions)
-		e.actions[i].UndoneBy, e.actions[i].Undone = a.Who, a.When
-	} else {
-		if u, ok := e.undone[id]; ok {
-			a.UndoneBy, a.Undone = u.Who, u.When
-			delete(e.undone, id)
+		if actions[i].Undone == 0 {
+			actions[i].UndoneBy, actions[i].Undone = a.Who, max(a.When, 1)
 		}
-		if len(e.actions) >= actionsMost {
-			e.actions = e.actions[1:]
-		}
-		e.actions = append(slices.Clip(e.actions), a)
-		slices.SortStableFunc(e.actions, func(x, y Action) int { return cmp.Compare(x.When, y.When) })
+		return actions, true
 	}
-	ApplyActions(row, e.actions)
-	return true
+	if find(id) >= 0 {
+		return actions, true
+	}
+	actions = append(actions, a)
+	slices.SortStableFunc(actions, func(x, y Action) int { return cmp.Compare(x.When, y.When) })
+	return actions[max(len(actions)-actionsMost, 0):], true
 }
 
 // ApplyActions sets what a row says of actions, oldest first: of two that say

@@ -94,7 +94,8 @@ func Watch(ctx context.Context, cfg WatchConfig, log *slog.Logger, handle func(s
 // Delivery is what Follow has read.
 type Delivery struct {
 	Event sink.Event
-	// Stored is when the stream took the event; zero where none did.
+	// Stored is when the stream took the event, by the clock of this machine;
+	// zero where none did.
 	Stored time.Time
 	// Behind is how many events the stream has after this one.
 	Behind uint64
@@ -299,19 +300,23 @@ func (c WatchConfig) follow(ctx context.Context, nc *nats.Conn, msgs chan<- rece
 	if err != nil {
 		return nil, err
 	}
-	oc := jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{c.subject("risk"), c.subject("call")},
-		DeliverPolicy:  jetstream.DeliverAllPolicy,
-	}
-	if !c.All {
-		from := time.Now().Add(-c.Since)
-		oc.DeliverPolicy, oc.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
-	}
 	unreadable := func(err error) error { return fmt.Errorf("reading stream %q: %w", c.Stream, err) }
 	if f.stream, err = js.Stream(ctx, c.Stream); err != nil {
 		return nil, unreadable(err)
 	}
 	f.born = f.stream.CachedInfo().Created
+	var ahead time.Duration // this machine's clock, of the server's
+	if now := f.stream.CachedInfo().TimeStamp; !now.IsZero() {
+		ahead = time.Since(now)
+	}
+	oc := jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{c.subject("risk"), c.subject("call")},
+		DeliverPolicy:  jetstream.DeliverAllPolicy,
+	}
+	if !c.All {
+		from := time.Now().Add(-c.Since - ahead)
+		oc.DeliverPolicy, oc.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
+	}
 	consumer, err := f.stream.OrderedConsumer(ctx, oc)
 	if err != nil {
 		return nil, unreadable(err)
@@ -319,7 +324,7 @@ func (c WatchConfig) follow(ctx context.Context, nc *nats.Conn, msgs chan<- rece
 	consuming, err := consumer.Consume(func(m jetstream.Msg) {
 		r := received{subject: m.Subject(), header: m.Headers(), data: m.Data()}
 		if meta, err := m.Metadata(); err == nil {
-			r.stored, r.sequence, r.behind = meta.Timestamp, meta.Sequence.Stream, meta.NumPending
+			r.stored, r.sequence, r.behind = meta.Timestamp.Add(ahead), meta.Sequence.Stream, meta.NumPending
 		}
 		pass(r)
 	}, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
