@@ -202,6 +202,13 @@ func (c *Conn) Send(kind Kind, data ...[]byte) bool {
 	return true
 }
 
+// Open reports whether Send could still take anything.
+func (c *Conn) Open() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closing
+}
+
 // write is the goroutine that sends; it ends with the connection. A peer that
 // does not read keeps it waiting, and its calls are heard nevertheless.
 func (c *Conn) write() {

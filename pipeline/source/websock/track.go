@@ -54,7 +54,7 @@ func (t *Track) Came(at time.Duration, rateHz, n int, decode func(dst []int16) [
 	}
 	begin := at - audio.Span(n, rateHz)
 	if gap := begin - t.end; gap > realGap || !t.began && gap > 0 {
-		t.jump(begin)
+		t.Skip(begin)
 	}
 	t.Add(rateHz, n, decode)
 }
@@ -84,7 +84,7 @@ func (t *Track) Lose(to time.Duration) {
 		return
 	}
 	if hole > maxFill || !t.began {
-		t.jump(to)
+		t.Skip(to)
 		return
 	}
 	rate := t.rate()
@@ -124,9 +124,12 @@ func (t *Track) Flush() {
 	t.pending = audio.Frame{Rate: t.pending.Rate}
 }
 
-func (t *Track) jump(to time.Duration) {
-	t.Flush()
-	t.end = to
+// Skip moves the clock on to a time before which nothing was sent.
+func (t *Track) Skip(to time.Duration) {
+	if to > t.end {
+		t.Flush()
+		t.end = to
+	}
 }
 
 // open has room for n more samples in the frame that is gathered.
