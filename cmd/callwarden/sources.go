@@ -9,6 +9,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/source/grpcsrc"
 	"github.com/callwarden/callwarden/pipeline/source/rtpsrc"
 	"github.com/callwarden/callwarden/pipeline/source/siprecsrc"
+	"github.com/callwarden/callwarden/pipeline/source/twiliosrc"
 	"github.com/callwarden/callwarden/pipeline/source/whipsrc"
 )
 
@@ -18,6 +19,7 @@ type sourcesConfig struct {
 	RTP         optional[rtpsrc.Config]         `yaml:"rtp"`
 	AudioSocket optional[audiosocketsrc.Config] `yaml:"audiosocket"`
 	AudioHook   optional[audiohooksrc.Config]   `yaml:"audiohook"`
+	Twilio      optional[twiliosrc.Config]      `yaml:"twilio"`
 	WHIP        optional[whipsrc.Config]        `yaml:"whip"`
 	GRPC        optional[grpcsrc.Config]        `yaml:"grpc"`
 }
@@ -28,6 +30,7 @@ func defaultSources() sourcesConfig {
 		RTP:         optional[rtpsrc.Config]{Config: rtpsrc.DefaultConfig()},
 		AudioSocket: optional[audiosocketsrc.Config]{Config: audiosocketsrc.DefaultConfig()},
 		AudioHook:   optional[audiohooksrc.Config]{Config: audiohooksrc.DefaultConfig()},
+		Twilio:      optional[twiliosrc.Config]{Config: twiliosrc.DefaultConfig()},
 		WHIP:        optional[whipsrc.Config]{Config: whipsrc.DefaultConfig()},
 		GRPC:        optional[grpcsrc.Config]{Config: grpcsrc.DefaultConfig()},
 	}
@@ -91,6 +94,14 @@ var ways = [...]way{
 		func(c *serveConfig) error { return c.Sources.GRPC.Config.Validate() },
 		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
 			return grpcsrc.New(c.Sources.GRPC.Config, log)
+		},
+	},
+	{
+		twiliosrc.Name,
+		func(c *serveConfig) bool { return c.Sources.Twilio.Enabled },
+		func(c *serveConfig) error { return c.Sources.Twilio.Config.Validate() },
+		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
+			return twiliosrc.New(c.Sources.Twilio.Config, log)
 		},
 	},
 }
