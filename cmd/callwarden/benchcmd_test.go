@@ -12,7 +12,7 @@ import (
 )
 
 // Ten short calls stand for the thousand of bench --churn 1000.
-func TestBenchMeasuresCallsMemoryAndTheBareRecogniser(t *testing.T) {
+func TestWholeBenchMeasuresCallsMemoryAndTheBareRecogniser(t *testing.T) {
 	dir := t.TempDir()
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), strings.Fields("bench --calls 1 --warm 0s --measure 2s --bare 1s --churn 10 --listen screen --json --out "+dir), &stdout, &stderr)

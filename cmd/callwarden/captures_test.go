@@ -178,7 +178,7 @@ func TestCaptureGivesTheFindingsOfItsRecording(t *testing.T) {
 
 // A folder mixes recordings and captures; each call of a capture is one of the
 // replay's, and one that cannot be heard does not keep the others.
-func TestCapturesAreReplayedBesideRecordings(t *testing.T) {
+func TestWholeCapturesAreReplayedBesideRecordings(t *testing.T) {
 	dir := t.TempDir()
 	pcm := make([]int16, 8000)
 	var file bytes.Buffer

@@ -94,7 +94,7 @@ func TestEvalExitSaysWhatIsWrong(t *testing.T) {
 // The rules were written with these calls: what they find there must not get
 // lost. It says nothing of unseen calls. Every eighth will do here; make eval
 // judges all.
-func TestDevelopmentCallsStayAsTheyAreJudged(t *testing.T) {
+func TestWholeDevelopmentCallsStayAsTheyAreJudged(t *testing.T) {
 	all, err := os.ReadFile("../../testdata/eval/development.jsonl")
 	if err != nil {
 		t.Fatal(err)

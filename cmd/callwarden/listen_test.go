@@ -69,7 +69,7 @@ func readScreened(t *testing.T, lines string) (c screenedCall) {
 
 // The real recogniser screens a fraud, wakes, goes back in time for what was
 // said before, and says the same when it hears it again.
-func TestScreenedFraudIsTranscribedFromBeforeTheHitAndRepeats(t *testing.T) {
+func TestWholeScreenedFraudIsTranscribedFromBeforeTheHitAndRepeats(t *testing.T) {
 	file := filepath.Join(calls, "fraud-code.wav")
 	var first string
 	for range 2 {
@@ -98,7 +98,7 @@ func TestScreenedFraudIsTranscribedFromBeforeTheHitAndRepeats(t *testing.T) {
 	}
 }
 
-func TestScreenedHonestCallStaysQuiet(t *testing.T) {
+func TestWholeScreenedHonestCallStaysQuiet(t *testing.T) {
 	code, stdout, stderr := callwarden(t, "replay", filepath.Join(calls, "honest-help-desk.wav"), "--listen", "screen", "--json")
 	if code != exitDone {
 		t.Fatalf("exit code %d\n%s", code, stderr)

@@ -42,7 +42,7 @@ func callwarden(t *testing.T, args ...string) (code int, stdout, stderr string) 
 
 // The demo's promise, kept by the real recogniser and heard by a subscriber
 // who knows nothing of us but the subjects.
-func TestDemoCallsAreJudgedAsPromised(t *testing.T) {
+func TestWholeDemoCallsAreJudgedAsPromised(t *testing.T) {
 	server, err := natssink.StartServer(natssink.ServerConfig{Listen: "127.0.0.1:0", MaxStore: 1 << 30}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestDemoCallsAreJudgedAsPromised(t *testing.T) {
 	}
 }
 
-func TestReplayingTwiceGivesEqualBytes(t *testing.T) {
+func TestWholeCallReplayedTwiceGivesEqualBytes(t *testing.T) {
 	file := filepath.Join(calls, "fraud-code.wav")
 	read := func() map[string][]byte {
 		dir := t.TempDir()

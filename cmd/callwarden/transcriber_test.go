@@ -69,7 +69,7 @@ func transcriber(t *testing.T, says string, args ...string) []string {
 var ofBackend = regexp.MustCompile(`"backend":"[a-z]*"`)
 
 // A call says the same byte for byte, whichever process its words come from.
-func TestRemoteAndSupervisedHearWhatThisProcessDoes(t *testing.T) {
+func TestWholeCallsAreHeardElsewhereAsInThisProcess(t *testing.T) {
 	t.Setenv(asProgram, "1")
 	file := "../../transcribe/vosk/testdata/speech.wav" // eight seconds
 	socket := "unix:" + filepath.Join(t.TempDir(), "s")
