@@ -49,7 +49,7 @@ The exit code is 0 only where every call was answered and came to its own end.`,
 		Args: unknownCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	cmd.AddCommand(newCallSIPREC(a), newCallRTP(a), newCallAudioSocket(a), newCallWHIP(a))
+	cmd.AddCommand(newCallSIPREC(a), newCallRTP(a), newCallAudioSocket(a), newCallWHIP(a), newCallAudioHook(a))
 	return cmd
 }
 
@@ -130,6 +130,30 @@ those of two channels are sent as one stereo track.`
 	f.BoolVar(&c.cfg.TwoPublications, "two-publications", false, "publish each leg by itself")
 	f.BoolVar(&c.events, "events", false, "print the events that come back, as lines of JSON before the results")
 	_ = cmd.RegisterFlagCompletionFunc("codec", cobra.FixedCompletions(codecs, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func newCallAudioHook(a *app) *cobra.Command {
+	c, cmd := newCallWay(a, caller.AudioHook)
+	cmd.Short = "Send calls as a contact centre does: Genesys AudioHook"
+	cmd.Long = `Sends a recorded call as Genesys Cloud's AudioHook does: a WebSocket for each
+call, both legs interleaved, the caller as the channel external. What comes back
+for the agent's desktop is counted, and printed with --events. "answered after"
+is how long the answer opened took, for which contact centres wait 5 s.`
+	cmd.Example = `  callwarden call audiohook call.wav --to ws://127.0.0.1:8080/v1/audiohook/
+  callwarden call audiohook call.wav --to ws://127.0.0.1:8080/v1/audiohook/ --events
+  callwarden call audiohook call.wav --to wss://warden.example/v1/audiohook/ --api-key K --client-secret c2VjcmV0
+  callwarden call audiohook call.wav --to ws://127.0.0.1:8080/v1/audiohook/ --calls 500 --rate 50 --loop --duration 1m`
+	c.addToken(cmd)
+	f := cmd.Flags()
+	f.Lookup("to").Usage = "where the calls go: the ws or wss URL"
+	f.StringVar(&c.cfg.Codec, "codec", c.cfg.Codec, "of the audio: PCMU, L16")
+	f.StringVar(&c.cfg.APIKey, "api-key", "", "API key to show")
+	f.StringVar(&c.cfg.ClientSecret, "client-secret", "", "secret that signs the requests, in base64")
+	f.StringVar(&c.cfg.CA, "tls-ca", "", "PEM file of the authority that signed the server's certificate")
+	f.BoolVar(&c.cfg.Insecure, "tls-insecure", false, "take any certificate")
+	f.BoolVar(&c.events, "events", false, "print what comes back, as lines of JSON before the results")
+	_ = cmd.RegisterFlagCompletionFunc("codec", cobra.FixedCompletions([]string{"PCMU", "L16"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -27,6 +27,7 @@ const (
 	RTP         = "rtp"
 	AudioSocket = "audiosocket"
 	WHIP        = "whip"
+	AudioHook   = "audiohook"
 )
 
 // Config says what calls are made. The messages of its errors name the flags
@@ -67,6 +68,9 @@ type Config struct {
 	CallID          string    // WHIP: of the call; more than one get a number too
 	TwoPublications bool      // WHIP: each leg of a call is published by itself
 	Events          io.Writer // WHIP: gets the events that come back, one a line; nil for none
+
+	APIKey       string // AudioHook; empty for none
+	ClientSecret string // AudioHook: in base64; signs the requests where it is not empty
 
 	API   string // AudioSocket: http URL that takes what is known of a call
 	Token string // of the HTTP interfaces; empty for none
@@ -120,6 +124,8 @@ func (c Config) Validate() error {
 		return nil
 	case WHIP:
 		return c.validateWHIP()
+	case AudioHook:
+		return c.validateAudioHook()
 	}
 	return fmt.Errorf("%q is none of %s, %s, %s", c.Way, SIPREC, RTP, AudioSocket)
 }
@@ -229,6 +235,9 @@ func open(cfg Config, recs []*Recording, watch *Progress) (way, error) {
 	}
 	if cfg.Way == WHIP {
 		return newWHIP(cfg, recs, watch)
+	}
+	if cfg.Way == AudioHook {
+		return newAudioHook(cfg, recs, watch)
 	}
 	return newAudioSocket(cfg, recs, watch)
 }

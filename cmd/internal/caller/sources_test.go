@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/callwarden/callwarden/pipeline/sink"
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/audiosocketsrc"
 	"github.com/callwarden/callwarden/pipeline/source/rtpsrc"
@@ -24,6 +25,7 @@ type ledger struct {
 	calls  []*source.Call
 	heard  []map[audio.Leg][]int16 // by call
 	refuse error
+	tell   []sink.Event // at the end of each call
 }
 
 func (l *ledger) handle(ctx context.Context, call *source.Call) error {
@@ -37,6 +39,9 @@ func (l *ledger) handle(ctx context.Context, call *source.Call) error {
 	for {
 		f, err := call.Audio.ReadFrame(ctx)
 		if err != nil {
+			for _, ev := range l.tell {
+				call.Peer.Tell(ev)
+			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.calls, l.heard = append(l.calls, call), append(l.heard, pcm)
