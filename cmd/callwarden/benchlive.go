@@ -27,6 +27,7 @@ type benchLive struct {
 	cfg    live.Config
 	calls  string
 	audio  string
+	opus   string
 	speech float64
 	frauds float64
 	asJSON bool
@@ -37,7 +38,7 @@ func newBenchLive(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "live",
 		Short: "Measure what calls cost that come over the network",
-		Long: `Starts callwarden as a process of its own, calls it over SIPREC or RTP from this
+		Long: `Starts callwarden as a process of its own, calls it over the network from this
 one, and says what the calls cost: packets in and lost, processor time per
 second of a leg, memory per call, and how soon calls are answered. Both share
 this machine's cores, so the caller's own cost is told too.
@@ -47,13 +48,14 @@ way from the wire. With one, calls follow one another as in 'callwarden bench',
 whose figures the number of calls held compares with.`,
 		Example: `  callwarden bench live
   callwarden bench live --calls 200,500,1000 --codec PCMA
+  opusenc call.wav call.opus && callwarden bench live --way whip --opus call.opus --calls 300 --rate 20
   callwarden bench live --backend vosk --listen screen --calls 20,24,28`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return b.run(c.Context()) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&b.calls, "calls", "1000", "calls at once; several steps by comma")
-	f.StringVar(&b.cfg.Way, "way", caller.SIPREC, "how calls come: siprec or rtp")
+	f.StringVar(&b.cfg.Way, "way", caller.SIPREC, "how calls come: "+strings.Join(live.Ways(), ", "))
 	f.StringVar(&b.cfg.Codec, "codec", "PCMU", "of the audio: "+strings.Join(caller.Codecs(), ", "))
 	f.StringVar(&b.cfg.Transport, "transport", "udp", "of SIP: udp or tcp")
 	f.Float64Var(&b.cfg.Rate, "rate", 50, "calls begun a second")
@@ -63,6 +65,7 @@ whose figures the number of calls held compares with.`,
 	f.DurationVar(&b.cfg.Warm, "warm", 10*time.Second, "time before each measurement, after the last call has begun")
 	f.DurationVar(&b.cfg.Measure, "measure", 20*time.Second, "time of each measurement")
 	f.StringVar(&b.audio, "audio", "", "folder of stereo WAV files to play, left the caller; those whose name begins with fraud are frauds")
+	f.StringVar(&b.opus, "opus", "", "Opus file that every call plays, in place of recordings; for whip")
 	f.Float64Var(&b.speech, "speech", 0.45, "share of each leg's time in which somebody speaks: pauses are shortened or added")
 	f.Float64Var(&b.frauds, "frauds", 0.05, "share of the calls that are frauds")
 	f.BoolVar(&b.asJSON, "json", false, "print the results as JSON")
@@ -111,6 +114,17 @@ func (b *benchLive) run(ctx context.Context) (err error) {
 
 // recordings are those of bench, in the order in which it plays them.
 func (b *benchLive) recordings() ([]*caller.Recording, error) {
+	if b.opus != "" {
+		if b.cfg.Way != caller.WHIP {
+			return nil, usagef("--opus: only --way %s sends Opus", caller.WHIP)
+		}
+		r, err := caller.OpenOpus(b.opus)
+		if err != nil {
+			return nil, usagef("--opus: %w", err)
+		}
+		b.cfg.Codec = "opus"
+		return []*caller.Recording{r}, nil
+	}
 	files := testdata.Calls
 	var rs []*load.Recording
 	var err error

@@ -102,8 +102,10 @@ func (c Config) Validate() error {
 	case c.Reorder < 0 || c.Reorder > 1000:
 		return fmt.Errorf("--reorder: %d must be from 0 to 1000 packets", c.Reorder)
 	}
-	if _, err := codecFor(c.Codec, 8000); err != nil {
-		return err
+	if c.Way != WHIP || !strings.EqualFold(c.Codec, opusName) {
+		if _, err := codecFor(c.Codec, 8000); err != nil {
+			return err
+		}
 	}
 	if c.Bind != "" {
 		if _, err := netip.ParseAddr(c.Bind); err != nil {

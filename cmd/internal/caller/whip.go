@@ -74,7 +74,7 @@ func newWHIP(cfg Config, recs []*Recording, watch *Progress) (*whip, error) {
 	if opus {
 		w.codec = codec{name: opusName, payload: 111, clockHz: 48000}
 	} else if w.codec, err = codecFor(cfg.Codec, recs[0].RateHz); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; Opus is sent of Opus files only, there is no encoder in here", err)
 	}
 	if err := w.encode(recs); err != nil {
 		return nil, err

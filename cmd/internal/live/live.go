@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +24,7 @@ import (
 // Config says what is measured.
 type Config struct {
 	Binary     string              // callwarden
-	Way        string              // caller.SIPREC or caller.RTP
+	Way        string              // one of Ways
 	Calls      []int               // at once, one step after the other
 	Rate       float64             // calls begun a second
 	Recordings []*caller.Recording // played in turn
@@ -53,8 +54,8 @@ func (c Config) Validate() error {
 		}
 	}
 	switch {
-	case c.Way != caller.SIPREC && c.Way != caller.RTP:
-		return fmt.Errorf("--way: %q must be %s or %s", c.Way, caller.SIPREC, caller.RTP)
+	case !slices.Contains(Ways(), c.Way):
+		return fmt.Errorf("--way: %q must be one of %s", c.Way, strings.Join(Ways(), ", "))
 	case c.Rate <= 0:
 		return fmt.Errorf("--rate: %v must be above 0", c.Rate)
 	case c.Warm < 0:
@@ -109,6 +110,9 @@ type Step struct {
 	MemoryPerCallKB float64 `json:"memory_per_call_kb"`
 	MemoryAfterMB   float64 `json:"memory_after_mb"`
 }
+
+// Ways are how calls may come.
+func Ways() []string { return []string{caller.SIPREC, caller.RTP, caller.WHIP} }
 
 // Run measures all steps, each with a callwarden of its own. What ctx ends
 // returns what it has and ctx.Err().
@@ -304,13 +308,16 @@ func (w *warden) run(ctx context.Context, cfg Config, n int) error {
 	room := n + n/2 + 10 // calls overlap where one follows another
 	media := map[string]any{"bind": "127.0.0.1", "ports": map[string]any{"min": 20000, "max": min(20000+4*room+1, 60001)}}
 	sources := map[string]any{}
-	if cfg.Way == caller.SIPREC {
+	switch cfg.Way {
+	case caller.SIPREC:
 		sources["siprec"] = map[string]any{
 			"enabled": true, "calls": room, "media": media, "invites_per_second": 10_000, "requests_per_second": 100_000,
 			"listen": []string{fmt.Sprintf("udp://127.0.0.1:%d", sipPort), fmt.Sprintf("tcp://127.0.0.1:%d", sipPort)},
 		}
-	} else {
+	case caller.RTP:
 		sources["rtp"] = map[string]any{"enabled": true, "calls": room, "media": media}
+	case caller.WHIP:
+		sources["whip"] = map[string]any{"enabled": true, "publications": room, "udp": fmt.Sprintf("127.0.0.1:%d", sipPort)}
 	}
 	yml, err := json.Marshal(map[string]any{ // JSON is YAML
 		"http":        map[string]any{"listen": strings.TrimPrefix(w.http, "http://")},
