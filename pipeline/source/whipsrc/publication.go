@@ -139,38 +139,37 @@ func (p *publication) describe(ctx context.Context) (string, *refusal) {
 	case <-ctx.Done():
 		return "", &refusal{http.StatusServiceUnavailable, ctx.Err()}
 	}
-	text := p.conn.LocalDescription().SDP
-	if p.about.stereo {
-		text = stereo(text)
-	}
-	return text, nil
+	return wish(p.conn.LocalDescription().SDP, p.about.stereo), nil
 }
 
-// stereo says in an answer that Opus is wanted in stereo, which browsers send
-// only where it is (RFC 7587 section 7.1).
-func stereo(answer string) string {
-	pt := ""
-	for line := range strings.Lines(answer) {
-		if v, ok := strings.CutPrefix(line, "a=rtpmap:"); ok {
-			if number, codec, _ := strings.Cut(v, " "); strings.HasPrefix(strings.ToLower(codec), "opus/") {
-				pt = number
-				break
-			}
-		}
-	}
-	if pt == "" {
-		return answer
+// What Opus senders are asked for (RFC 7587 section 6.1): nothing above what we
+// hear, which halves the cost of decoding it, and as many bits for that as a
+// browser spends on the full band.
+const opusWish = "minptime=10;maxplaybackrate=16000;maxaveragebitrate=32000"
+
+// wish puts what we want of Opus senders in an answer. Stereo is sent only where
+// it is asked for (RFC 7587 section 7.1).
+func wish(answer string, stereo bool) string {
+	want := opusWish
+	if stereo {
+		want += ";stereo=1"
 	}
 	var b strings.Builder
-	const want = "stereo=1"
+	opus := "" // payload type in this section, with a space
 	for line := range strings.Lines(answer) {
-		switch {
-		case strings.HasPrefix(line, "a=fmtp:"+pt+" "):
+		if strings.HasPrefix(line, "m=") {
+			opus = ""
+		}
+		if opus != "" && strings.HasPrefix(line, "a=fmtp:"+opus) {
 			continue
-		case strings.HasPrefix(line, "a=rtpmap:"+pt+" "):
-			line = strings.TrimRight(line, "\r\n") + "\r\na=fmtp:" + pt + " minptime=10;" + want + "\r\n"
 		}
 		b.WriteString(line)
+		if v, ok := strings.CutPrefix(line, "a=rtpmap:"); ok {
+			if pt, codec, _ := strings.Cut(v, " "); strings.HasPrefix(strings.ToLower(codec), "opus/") {
+				opus = pt + " "
+				b.WriteString("a=fmtp:" + opus + want + "\r\n")
+			}
+		}
 	}
 	return b.String()
 }

@@ -46,6 +46,8 @@ const (
 	lostAfter         = 15 * time.Second // more
 	keepAlive         = 2 * time.Second
 
+	maxMessage = 64 << 10 // bytes that a page may send by its data channel at a time; none is asked for
+
 	httpTimeout = 15 * time.Second // of the server at Config.Listen
 )
 
@@ -130,6 +132,7 @@ func (s *Source) open() error {
 	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	set.SetICETimeouts(disconnectedAfter, lostAfter, keepAlive)
 	set.SetFireOnTrackBeforeFirstRTP(true)
+	set.SetSCTPMaxMessageSize(maxMessage)
 	set.SetDTLSConnectContextMaker(func() (context.Context, func()) {
 		return context.WithTimeout(context.Background(), s.cfg.ConnectTimeout)
 	})
