@@ -6,6 +6,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/audiohooksrc"
 	"github.com/callwarden/callwarden/pipeline/source/audiosocketsrc"
+	"github.com/callwarden/callwarden/pipeline/source/forksrc"
 	"github.com/callwarden/callwarden/pipeline/source/grpcsrc"
 	"github.com/callwarden/callwarden/pipeline/source/rtpsrc"
 	"github.com/callwarden/callwarden/pipeline/source/siprecsrc"
@@ -20,6 +21,7 @@ type sourcesConfig struct {
 	AudioSocket optional[audiosocketsrc.Config] `yaml:"audiosocket"`
 	AudioHook   optional[audiohooksrc.Config]   `yaml:"audiohook"`
 	Twilio      optional[twiliosrc.Config]      `yaml:"twilio"`
+	Fork        optional[forksrc.Config]        `yaml:"fork"`
 	WHIP        optional[whipsrc.Config]        `yaml:"whip"`
 	GRPC        optional[grpcsrc.Config]        `yaml:"grpc"`
 }
@@ -31,6 +33,7 @@ func defaultSources() sourcesConfig {
 		AudioSocket: optional[audiosocketsrc.Config]{Config: audiosocketsrc.DefaultConfig()},
 		AudioHook:   optional[audiohooksrc.Config]{Config: audiohooksrc.DefaultConfig()},
 		Twilio:      optional[twiliosrc.Config]{Config: twiliosrc.DefaultConfig()},
+		Fork:        optional[forksrc.Config]{Config: forksrc.DefaultConfig()},
 		WHIP:        optional[whipsrc.Config]{Config: whipsrc.DefaultConfig()},
 		GRPC:        optional[grpcsrc.Config]{Config: grpcsrc.DefaultConfig()},
 	}
@@ -102,6 +105,14 @@ var ways = [...]way{
 		func(c *serveConfig) error { return c.Sources.Twilio.Config.Validate() },
 		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
 			return twiliosrc.New(c.Sources.Twilio.Config, log)
+		},
+	},
+	{
+		forksrc.Name,
+		func(c *serveConfig) bool { return c.Sources.Fork.Enabled },
+		func(c *serveConfig) error { return c.Sources.Fork.Config.Validate() },
+		func(c *serveConfig, log *slog.Logger) (source.Source, error) {
+			return forksrc.New(c.Sources.Fork.Config, log)
 		},
 	},
 }
