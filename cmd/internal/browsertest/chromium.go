@@ -29,6 +29,11 @@ type Config struct {
 	Dir string
 }
 
+// Elsewhere is a name that this machine has in the browser, so that a page which
+// comes from it is one from another machine: without https browsers give it no
+// microphone.
+const Elsewhere = "elsewhere.test"
+
 // names are those that Chromium goes by, the first that is there counts.
 var names = [...]string{"chromium", "chromium-browser", "google-chrome-stable", "google-chrome"}
 
@@ -61,6 +66,7 @@ func Options(cfg Config) ([]chromedp.ExecAllocatorOption, error) {
 		chromedp.Flag("use-fake-device-for-media-stream", true),
 		chromedp.Flag("autoplay-policy", "no-user-gesture-required"),
 		chromedp.Flag("allow-loopback-in-peer-connection", true),
+		chromedp.Flag("host-resolver-rules", "MAP "+Elsewhere+" 127.0.0.1"),
 		// Addresses as .local names would ask the whole network who they are.
 		chromedp.Flag("disable-features", "Translate,WebRtcHideLocalIpsWithMdns,OptimizationHints,MediaRouter"),
 	)

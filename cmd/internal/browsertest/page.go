@@ -155,6 +155,12 @@ func (p *Page) Type(selector, text string) {
 	p.Do(chromedp.SendKeys(chromedp.CSS(selector), text, chromedp.NodeVisible))
 }
 
+// Upload chooses files in the file field that the CSS selector fits.
+func (p *Page) Upload(selector string, files ...string) {
+	p.t.Helper()
+	p.Do(chromedp.SetUploadFiles(chromedp.CSS(selector), files))
+}
+
 // Size is that of the window, in CSS pixels.
 func (p *Page) Size(width, height int64) {
 	p.t.Helper()

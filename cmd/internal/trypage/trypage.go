@@ -83,7 +83,6 @@ func Handler(about About) http.Handler {
 		h.Set("Permissions-Policy", "microphone=(self), camera=(), geolocation=()")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		f, ok := files[strings.TrimPrefix(r.URL.Path, Path)]
 		if !ok {
 			http.NotFound(w, r)
