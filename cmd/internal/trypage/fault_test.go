@@ -110,6 +110,7 @@ func TestWhatGoesWrongIsSaidInPlainWords(t *testing.T) {
 		own.Kill()
 		p.Wait("the page to notice", 40*time.Second, `!ended.hidden`)
 		p.WaitText(time.Second, "#ended", "The connection to the server was lost.")
+		p.WaitText(time.Second, "#level", "Not heard")
 		p.Shot(filepath.Join(shots, "fault-gone.png"))
 		p.Click("#again")
 		p.Click("#start")

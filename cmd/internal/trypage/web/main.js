@@ -168,7 +168,7 @@ function over(session, problem) {
   view.changed();
   $("ended").hidden = $("after").hidden = false;
   $("ended").className = problem ? "note bad" : "note";
-  const length = `The call lasted ${clock(call.at)}.`;
+  const length = call.at ? `The call lasted ${clock(call.at)}.` : "";
   const all = !ended ? "" : ended.complete ? "All of it was heard." : "Not all of it was heard" + (ended.warnings[0] ? ": " + ended.warnings[0] : ".");
   $("ended").textContent = [problem?.message, length, all].filter(Boolean).join(" ");
   last = call;

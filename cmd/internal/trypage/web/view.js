@@ -103,14 +103,19 @@ export class View {
     const over = Boolean(call.ended);
     const level = over ? call.ended.level : call.level;
     const verdict = $("verdict");
-    const words = level === "none" && over ? "Nothing found" : levelWords[level];
-    if (verdict.dataset.level !== level) {
-      verdict.dataset.level = level;
-      verdict.className = `verdict l-${level}`;
+    // Of what was not heard nothing good can be said.
+    const unheard = level === "none" && (over ? !call.ended.complete : ["deaf", "not_monitored"].includes(call.hearing?.state));
+    const words = unheard ? (over && call.turns.size ? "Nothing found in what was heard" : "Not heard") :
+      level === "none" && over ? "Nothing found" : levelWords[level];
+    const look = unheard ? "unheard" : level;
+    if (verdict.dataset.level !== look) {
+      verdict.dataset.level = look;
+      verdict.className = `verdict l-${look}`;
     }
     if ($("level").textContent !== words) $("level").textContent = words;
     const heavy = call.advice && level !== "none";
     const advice = heavy ? call.advice.text : level !== "none" ? calm[level] :
+      unheard ? (over ? "The call was not heard to its end: nobody knows what was said." : "Nobody hears what is said in this call.") :
       over ? "No sign of a fraud was heard in this call." : call.turns.size ? "No sign of a fraud in what was said." : "Talk. The words appear below.";
     if ($("advice").textContent !== advice) {
       $("advice").textContent = advice;
