@@ -226,6 +226,10 @@ func (c *chronicle) skip(ctx context.Context, reason string) error {
 // judge takes what one leg brought: its words to the detector, the findings to
 // the meter and the listening plan, and all of it to the sink.
 func (c *chronicle) judge(ctx context.Context, h heard) {
+	if h.loud != nil {
+		c.loud(ctx, h.loud)
+		return
+	}
 	changed := false
 	switch {
 	case h.aside:
@@ -408,8 +412,12 @@ func (c *chronicle) complete() bool {
 // and the same call heard again gives the same ids.
 func (c *chronicle) publish(ctx context.Context, typ sink.Type, at time.Duration, data proto.Message) {
 	c.n++
+	c.send(ctx, sink.EventID(c.call.Tenant, c.call.ID, typ, c.n), typ, at, data)
+}
+
+func (c *chronicle) send(ctx context.Context, id string, typ sink.Type, at time.Duration, data proto.Message) {
 	ev := sink.Event{
-		ID:     sink.EventID(c.call.Tenant, c.call.ID, typ, c.n),
+		ID:     id,
 		Type:   typ,
 		Tenant: c.call.Tenant,
 		Call:   c.call.ID,

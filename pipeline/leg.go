@@ -12,6 +12,7 @@ import (
 
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/source"
+	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
@@ -80,6 +81,8 @@ type heard struct {
 	partly error
 	// Nothing at all comes any more, not even the time: the rest says nothing.
 	still bool
+	// How loud the legs were; the rest says nothing then.
+	loud *callwardenv1.CallLevels
 }
 
 // spread gives f to its leg, and the time to those that are far behind it.
@@ -101,14 +104,14 @@ func spread(f audio.Frame, legs []*leg, give func(*leg, audio.Frame)) error {
 
 // read queues a live call's frames, and has start hear what waits for a leg
 // where nobody does. It returns io.EOF after a hang-up.
-func read(ctx context.Context, call *source.Call, legs []*leg, start func(*leg)) error {
+func read(ctx context.Context, from audio.Reader, legs []*leg, start func(*leg)) error {
 	give := func(l *leg, f audio.Frame) {
 		if l.queue.put(f, time.Now()) {
 			start(l)
 		}
 	}
 	for {
-		f, err := call.Audio.ReadFrame(ctx)
+		f, err := from.ReadFrame(ctx)
 		if err != nil {
 			return err
 		}
@@ -238,7 +241,11 @@ func (p *Pipeline) live(ctx, last context.Context, call *source.Call, ears *list
 		})
 	}
 	stop := watch(legs, &open, judge)
-	err := read(ctx, call, legs, func(l *leg) {
+	from := call.Audio
+	if p.cfg.Levels {
+		from = newLoudness(from, call.Legs, func(ev *callwardenv1.CallLevels) { judge(heard{loud: ev}) })
+	}
+	err := read(ctx, from, legs, func(l *leg) {
 		hearing.Go(func() { l.hear(ctx, ears, judge) })
 	})
 	hearing.Wait()

@@ -35,6 +35,9 @@ type Config struct {
 	// Hypotheses also tells unfinished transcript segments, for those who
 	// show words as they are spoken.
 	Hypotheses bool `yaml:"hypotheses"`
+	// Levels also tells how loud the legs of live calls are, every second, for
+	// those who draw it.
+	Levels bool `yaml:"-"` // whoever publishes them says so
 	// Grace is how long a call that is cut off may take to say its last words.
 	Grace time.Duration `yaml:"grace"`
 }

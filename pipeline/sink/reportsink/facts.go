@@ -79,6 +79,7 @@ func (f *facts) add(ev sink.Event) error {
 		if len(f.levels) < maxLevels {
 			f.levels = append(f.levels, d)
 		}
+	case *callwardenv1.CallAction, *callwardenv1.CallLevels: // nothing of the call's course
 	default:
 		return fmt.Errorf("event %s of call %s carries %T", ev.Type, ev.Call, ev.Data)
 	}
