@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -100,4 +101,59 @@ func (a *app) desk(ctx context.Context, cfg desk.Config, from desk.From, listen,
 	err = errors.Join(err, srv.Close())
 	serving.Wait()
 	return err
+}
+
+// hasDesk says whether there is a desk, or will be: it shows what comes over
+// NATS.
+func (s *server) hasDesk() bool {
+	return s.cfg.Desk.Enabled && s.cfg.HTTP.Listen != "" && s.cfg.Sinks.NATS.Enabled
+}
+
+// startDesk runs the desk, and tells how this machine is to those elsewhere,
+// until the function that it returns is called.
+func (s *server) startDesk() (closeDesk func() error, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	var ended error
+	if s.hasDesk() {
+		d, err := desk.New(s.cfg.Desk.Config, desk.From{Connection: s.natsAt, Stream: s.cfg.Sinks.NATS.Config.Stream, Version: version()}, s.log)
+		if err != nil {
+			cancel()
+			return nil, fmt.Errorf("desk.%w", err)
+		}
+		running.Go(func() { ended = d.Run(ctx) })
+		s.mu.Lock()
+		s.desk = d.Handler()
+		s.mu.Unlock()
+		s.log.Info("the desk is there", "address", "http://"+s.answers+"/")
+	}
+	running.Go(func() {
+		at := s.natsAt
+		at.Name += "-machine"
+		if err := natssink.Announce(ctx, at, announceEvery, s.machine(), s.log); err != nil {
+			s.log.Error("how this machine is cannot be told", "err", err)
+		}
+	})
+	return func() error {
+		cancel()
+		running.Wait()
+		return ended
+	}, nil
+}
+
+// announceEvery is how often a machine tells how it is.
+const announceEvery = 2 * time.Second
+
+// serveDesk answers for the desk of the moment.
+func (s *server) serveDesk(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	d := s.desk
+	s.mu.Unlock()
+	if d == nil {
+		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Refresh", "1") // for who has typed the address too early
+		http.Error(w, "callwarden is being started", http.StatusServiceUnavailable)
+		return
+	}
+	d.ServeHTTP(w, r)
 }

@@ -44,6 +44,14 @@ func (h *health) ask(part string, how func() error) {
 	h.parts[part] = how
 }
 
+// draining says whether no new calls are taken any more.
+func (h *health) draining() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	how, ok := h.parts["draining"]
+	return ok && errors.Is(how(), errDraining)
+}
+
 // report is a line for every part, what is missing first.
 func (h *health) report() (text string, ready bool) {
 	h.mu.Lock()
@@ -125,6 +133,9 @@ func (s *server) routes() http.Handler {
 	}
 	if s.cfg.HTTP.Try {
 		mux.Handle(trypage.Path, trypage.Handler(s.about()))
+	}
+	if s.hasDesk() {
+		mux.HandleFunc("/", s.serveDesk)
 	}
 	for _, w := range ways {
 		if w.enabled(&s.cfg) {

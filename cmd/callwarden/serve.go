@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -134,6 +135,7 @@ type server struct {
 	listener *listen.Listener
 	nats     *natssink.Sink
 	natsAt   natssink.Connection // where that is connected to
+	desk     http.Handler        // nil until there is one
 	back     *back.Back
 	ways     []*entrance
 	restarts func() uint64
@@ -258,7 +260,9 @@ func (s *server) run(ctx context.Context) (err error) {
 	s.mu.Lock()
 	s.back = way
 	s.mu.Unlock()
-	if s.pipe, err = pipeline.New(s.cfg.Calls, s.listener, judge, way, s.log); err != nil {
+	calls := s.cfg.Calls
+	calls.Levels = s.cfg.Sinks.NATS.Enabled && s.cfg.Sinks.NATS.Config.Levels
+	if s.pipe, err = pipeline.New(calls, s.listener, judge, way, s.log); err != nil {
 		return usagef("calls: %w", err)
 	}
 	defer s.takeCommands(ctx, way)()
@@ -356,6 +360,11 @@ func (s *server) openSinks() (out sink.Sink, closeSinks func() error, err error)
 		s.mu.Unlock()
 		s.health.ask("nats", nats.Up)
 		sinks = append(sinks, nats)
+		closeDesk, err := s.startDesk()
+		if err != nil {
+			return nil, closeSinks, err
+		}
+		closers = append([]func() error{closeDesk}, closers...) // before the server that it reads from
 	}
 	return sink.Tee(sinks...), closeSinks, nil
 }

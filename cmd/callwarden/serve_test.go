@@ -119,6 +119,7 @@ func startServer(t *testing.T, words string, change func(*serveConfig)) *served 
 	cfg.Sources.AudioSocket.Config.Listen = "127.0.0.1:0"
 	cfg.Sinks.NATS.Embedded.StoreDir = ""
 	cfg.Sinks.NATS.Embedded.Listen = ""
+	cfg.Desk.Config.Dir = ""
 	cfg.Sinks.JSON.Enabled = true
 	if change != nil {
 		change(&cfg)
@@ -408,7 +409,7 @@ func TestAddressThatIsTakenIsNamedWithItsKey(t *testing.T) {
 		cfg.HTTP.Listen = "127.0.0.1:0"
 		cfg.Sources.AudioSocket.Enabled = true
 		cfg.Sources.AudioSocket.Config.Listen = "127.0.0.1:0"
-		cfg.Sinks.NATS.Embedded.StoreDir, cfg.Sinks.NATS.Embedded.Listen = "", ""
+		cfg.Sinks.NATS.Embedded.StoreDir, cfg.Sinks.NATS.Embedded.Listen, cfg.Desk.Config.Dir = "", "", ""
 		change(&cfg)
 		s := newServer(&app{out: io.Discard, err: io.Discard, dataDir: t.TempDir()}, cfg)
 		s.open = spoken(t, fraudInShort)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/callwarden/callwarden/cmd/internal/config"
+	"github.com/callwarden/callwarden/cmd/internal/desk"
 	"github.com/callwarden/callwarden/detectors/risk"
 	"github.com/callwarden/callwarden/models"
 	"github.com/callwarden/callwarden/pipeline"
@@ -28,18 +29,19 @@ import (
 // serveConfig is callwarden.yml. Its keys, defaults and their meaning are in
 // the file of that name at the root of the repository, which a test compares.
 type serveConfig struct {
-	Log         logConfig         `yaml:"log"`
-	HTTP        httpConfig        `yaml:"http"`
-	Sources     sourcesConfig     `yaml:"sources"`
-	Admit       admit.Config      `yaml:"admit"`
-	Transcriber transcriberConfig `yaml:"transcriber"`
-	Listen      listenConfig      `yaml:"listen"`
-	Judge       judgeConfig       `yaml:"judge"`
-	Risk        risk.Config       `yaml:"risk"`
-	Calls       pipeline.Config   `yaml:"calls"`
-	Back        backConfig        `yaml:"back"`
-	Sinks       sinksConfig       `yaml:"sinks"`
-	Drain       drainConfig       `yaml:"drain"`
+	Log         logConfig             `yaml:"log"`
+	HTTP        httpConfig            `yaml:"http"`
+	Sources     sourcesConfig         `yaml:"sources"`
+	Admit       admit.Config          `yaml:"admit"`
+	Transcriber transcriberConfig     `yaml:"transcriber"`
+	Listen      listenConfig          `yaml:"listen"`
+	Judge       judgeConfig           `yaml:"judge"`
+	Risk        risk.Config           `yaml:"risk"`
+	Calls       pipeline.Config       `yaml:"calls"`
+	Back        backConfig            `yaml:"back"`
+	Sinks       sinksConfig           `yaml:"sinks"`
+	Desk        optional[desk.Config] `yaml:"desk"`
+	Drain       drainConfig           `yaml:"drain"`
 }
 
 type logConfig struct {
@@ -120,6 +122,7 @@ func defaultServeConfig() serveConfig {
 	nats := natsConfig{Enabled: true, Commands: true, Config: natssink.DefaultConfig(), Embedded: natssink.DefaultServerConfig()}
 	nats.Embedded.StoreDir = "callwarden-events"
 	nats.Embedded.Listen = "127.0.0.1:4222"
+	nats.Config.Levels = true // the desk draws them
 	lines := termsink.DefaultConfig()
 	lines.Calls = true
 	return serveConfig{
@@ -142,6 +145,7 @@ func defaultServeConfig() serveConfig {
 			Terminal: optional[termsink.Config]{Config: lines},
 			Reports:  optional[reportsConfig]{Config: reportsConfig{Dir: "callwarden-reports"}},
 		},
+		Desk:  optional[desk.Config]{Enabled: true, Config: desk.DefaultConfig()},
 		Drain: drainConfig{Grace: 30 * time.Second, Deliver: 30 * time.Second},
 	}
 }
@@ -188,6 +192,9 @@ func (c *serveConfig) check(file *config.File) {
 	file.Check("calls", c.Calls.Validate())
 	file.Check("back", c.Back.Validate())
 	c.Sinks.check(file)
+	if c.Desk.Enabled {
+		file.Check("desk", c.Desk.Config.Validate())
+	}
 	file.Check("drain", c.Drain.Validate())
 }
 

@@ -81,7 +81,7 @@ func (e *entry) wake() {
 // take takes ev and reports whether it said anything.
 func (e *entry) take(ev sink.Event, received time.Time, version uint64, cfg Config) bool {
 	row := *e.row
-	known := e.rowVersion == 0 // the first event shows the call
+	known := e.rowVersion == 0                           // the first event shows the call
 	if row.State == Lost && ev.Type != sink.CallAction { // it is not
 		row.State, row.Ended, known = Live, 0, true
 		e.end, e.factsVersion = nil, version

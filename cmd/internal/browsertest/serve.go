@@ -60,6 +60,9 @@ func Serve(t testing.TB, binary, config string) *Served {
 	if !strings.Contains(config, "sinks:") {
 		config += "\nsinks: {nats: {embedded: {store_dir: \"$DIR/events\", listen: \"$NATS\"}}}\n"
 	}
+	if !strings.Contains(config, "desk:") {
+		config += "\ndesk: {dir: \"$DIR/desk\"}\n"
+	}
 	file := filepath.Join(s.Dir, "callwarden.yml")
 	config = strings.NewReplacer("$DIR", s.Dir, "$NATS", free).Replace(config)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {

@@ -88,7 +88,8 @@ func startWarden(t *testing.T, httpPort, natsPort int, config string) *warden {
 http: {listen: "127.0.0.1:%d"}
 sinks:
   nats: {embedded: {store_dir: %q, listen: "127.0.0.1:%d"}}
-%s`, httpPort, filepath.Join(dir, "events"), natsPort, config)
+desk: {dir: %q}
+%s`, httpPort, filepath.Join(dir, "events"), natsPort, filepath.Join(dir, "desk"), config)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
