@@ -149,7 +149,7 @@ func findings(t *testing.T, out string) (found []string, calls []map[string]stri
 
 // What is said in a capture is heard as it is in a recording of the same call,
 // by the real recogniser.
-func TestCaptureGivesTheFindingsOfItsRecording(t *testing.T) {
+func TestWholeCaptureGivesTheFindingsOfItsRecording(t *testing.T) {
 	wav := filepath.Join(calls, "fraud-code.wav")
 	legs := legsOf(t, wav)
 	var file bytes.Buffer
@@ -178,7 +178,7 @@ func TestCaptureGivesTheFindingsOfItsRecording(t *testing.T) {
 
 // A folder mixes recordings and captures; each call of a capture is one of the
 // replay's, and one that cannot be heard does not keep the others.
-func TestWholeCapturesAreReplayedBesideRecordings(t *testing.T) {
+func TestCapturesAreReplayedBesideRecordings(t *testing.T) {
 	dir := t.TempDir()
 	pcm := make([]int16, 8000)
 	var file bytes.Buffer
