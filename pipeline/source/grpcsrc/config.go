@@ -24,12 +24,13 @@ type Config struct {
 	// TLS asks for client certificates where its CA is set. Without Cert there
 	// is no TLS.
 	TLS certs.Files `yaml:"tls"`
-	// TokensFile says who may do what for which tenant, see docs/callservice.md.
+	// ClientsFile has the tokens: who may do what for which tenant, see
+	// docs/callservice.md.
 	// Without it and without client certificates only this machine may call.
-	TokensFile string `yaml:"tokens_file"`
-	Tenant     string `yaml:"tenant"`   // of calls that say none
-	Calls      int    `yaml:"calls"`    // at once; more are refused
-	Watchers   int    `yaml:"watchers"` // at once; more are refused
+	ClientsFile string `yaml:"clients_file"`
+	Tenant      string `yaml:"tenant"`   // of calls that say none
+	Calls       int    `yaml:"calls"`    // at once; more are refused
+	Watchers    int    `yaml:"watchers"` // at once; more are refused
 	// MediaTimeout ends a call of which nothing comes for so long.
 	MediaTimeout time.Duration `yaml:"media_timeout"`
 

@@ -11,6 +11,7 @@ type door struct {
 	live            map[[2]string]bool // calls, by tenant and id
 	draining, ended bool
 	empty           chan struct{} // closed when draining and no call is left
+	unwatched       chan struct{} // closed when draining and no watcher is left
 	over            chan struct{} // closed when watchers have to go
 }
 
@@ -71,13 +72,9 @@ func (d *door) watch() error {
 func (d *door) unwatch() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.watchers--
-}
-
-func (d *door) watched() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.watchers > 0
+	if d.watchers--; d.draining && d.watchers == 0 {
+		close(d.unwatched)
+	}
 }
 
 // close lets nobody in any more. What it returns is closed when no call is left.
@@ -88,6 +85,9 @@ func (d *door) close() <-chan struct{} {
 		d.draining = true
 		if d.calls == 0 {
 			close(d.empty)
+		}
+		if d.watchers == 0 {
+			close(d.unwatched)
 		}
 	}
 	return d.empty

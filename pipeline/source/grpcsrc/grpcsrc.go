@@ -91,16 +91,16 @@ func New(cfg Config, log *slog.Logger) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{cfg: cfg, log: log, limits: defaultLimits()}
-	s.door = door{most: cfg.Calls, watchersMost: cfg.Watchers, live: make(map[[2]string]bool), empty: make(chan struct{}), over: make(chan struct{})}
+	s.door = door{most: cfg.Calls, watchersMost: cfg.Watchers, live: make(map[[2]string]bool), empty: make(chan struct{}), unwatched: make(chan struct{}), over: make(chan struct{})}
 	var err error
 	if cfg.TLS.Cert != "" {
 		if s.certs, err = certs.Open(cfg.TLS, log); err != nil {
 			return nil, fmt.Errorf("tls: %w", err)
 		}
 	}
-	if cfg.TokensFile != "" {
-		if s.grants, err = openGrants(cfg.TokensFile, log); err != nil {
-			return nil, fmt.Errorf("tokens_file: %w", err)
+	if cfg.ClientsFile != "" {
+		if s.grants, err = openGrants(cfg.ClientsFile, log); err != nil {
+			return nil, fmt.Errorf("clients_file: %w", err)
 		}
 	}
 	if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
@@ -187,8 +187,11 @@ func (s *Source) server() (*grpc.Server, *health.Server) {
 func (s *Source) drain(g *grpc.Server, alive *health.Server) {
 	alive.Shutdown()
 	<-s.door.close()
-	if s.cfg.Events != nil && s.door.watched() {
-		<-s.cfg.Events.Idle()
+	if s.cfg.Events != nil {
+		select {
+		case <-s.cfg.Events.Idle():
+		case <-s.door.unwatched:
+		}
 	}
 	s.door.end()
 	// Last answers are on the way yet.
@@ -229,7 +232,7 @@ func (s *Source) check(ctx context.Context, method string) error {
 func (s *Source) who(ctx context.Context) (*grant, error) {
 	if s.grants == nil {
 		if s.cfg.TLS.CA == "" && !isLocal(ctx) {
-			return nil, refuse(tokenRefused, "without a tokens_file or tls.ca in the configuration only this machine may call")
+			return nil, refuse(tokenRefused, "without a clients_file or tls.ca in the configuration only this machine may call")
 		}
 		return &everything, nil
 	}
