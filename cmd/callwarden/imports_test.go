@@ -13,6 +13,7 @@ const module = "github.com/callwarden/callwarden/"
 // specific pattern counts.
 var mayImport = map[string]string{
 	"proto/*":                    "",
+	"proto/callwarden/call*":     "proto/callwarden/v1", // callclient
 	"models":                     "",
 	"transcribe/audio":           "transcribe/audio/extend",
 	"transcribe/audio/extend":    "",
