@@ -32,6 +32,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
 	"github.com/callwarden/callwarden/pipeline/sink/reportsink"
 	"github.com/callwarden/callwarden/pipeline/sink/termsink"
+	"github.com/callwarden/callwarden/pipeline/sink/webhooksink"
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/transcribe"
 	"github.com/callwarden/callwarden/transcribe/remote"
@@ -136,6 +137,7 @@ type server struct {
 	nats     *natssink.Sink
 	natsAt   natssink.Connection // where that is connected to
 	desk     http.Handler        // nil until there is one
+	hooks    *webhooksink.Sink
 	back     *back.Back
 	ways     []*entrance
 	restarts func() uint64
@@ -146,7 +148,7 @@ func newServer(a *app, cfg serveConfig) *server {
 	s.open = func() (transcribe.Engine, error) { return s.openTranscriber() }
 	s.metrics = metrics.New(metrics.From{
 		Version: version(), Listener: s.listenStats, NATS: s.natsStats, Sources: s.sourceStats, Restarts: s.restartStats,
-		Prompts: s.promptCounts,
+		Prompts: s.promptCounts, Webhooks: s.webhookStats,
 	})
 	if g := &s.cfg.Sources.GRPC; g.Enabled {
 		s.events = fansink.New()
@@ -365,6 +367,16 @@ func (s *server) openSinks() (out sink.Sink, closeSinks func() error, err error)
 			return nil, closeSinks, err
 		}
 		closers = append([]func() error{closeDesk}, closers...) // before the server that it reads from
+	}
+	if c.Webhook.Enabled { // last: it may use up the time to deliver
+		hooks, err := webhooksink.New(c.Webhook.Config, s.log)
+		if err != nil {
+			return nil, closeSinks, fmt.Errorf("sinks.webhook.%w", err)
+		}
+		s.mu.Lock()
+		s.hooks = hooks
+		s.mu.Unlock()
+		sinks = append(sinks, hooks)
 	}
 	return sink.Tee(sinks...), closeSinks, nil
 }
@@ -653,6 +665,16 @@ func (s *server) publish(ctx context.Context, ev sink.Event) error {
 		return errStarting
 	}
 	return b.Publish(ctx, ev)
+}
+
+func (s *server) webhookStats() []webhooksink.Stats {
+	s.mu.Lock()
+	h := s.hooks
+	s.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	return h.Stats()
 }
 
 func (s *server) promptCounts() []back.Counts {

@@ -21,6 +21,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/sink/jsonsink"
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
 	"github.com/callwarden/callwarden/pipeline/sink/termsink"
+	"github.com/callwarden/callwarden/pipeline/sink/webhooksink"
 	"github.com/callwarden/callwarden/transcribe/remote"
 	"github.com/callwarden/callwarden/transcribe/route"
 	"github.com/callwarden/callwarden/transcribe/supervised"
@@ -90,10 +91,11 @@ type judgeConfig struct {
 }
 
 type sinksConfig struct {
-	NATS     natsConfig                `yaml:"nats"`
-	JSON     jsonConfig                `yaml:"json"`
-	Terminal optional[termsink.Config] `yaml:"terminal"`
-	Reports  optional[reportsConfig]   `yaml:"reports"`
+	NATS     natsConfig                   `yaml:"nats"`
+	JSON     jsonConfig                   `yaml:"json"`
+	Terminal optional[termsink.Config]    `yaml:"terminal"`
+	Reports  optional[reportsConfig]      `yaml:"reports"`
+	Webhook  optional[webhooksink.Config] `yaml:"webhook"`
 }
 
 type natsConfig struct {
@@ -144,6 +146,7 @@ func defaultServeConfig() serveConfig {
 			JSON:     jsonConfig{File: "-", Config: jsonsink.DefaultConfig()},
 			Terminal: optional[termsink.Config]{Config: lines},
 			Reports:  optional[reportsConfig]{Config: reportsConfig{Dir: "callwarden-reports"}},
+			Webhook:  optional[webhooksink.Config]{Config: webhooksink.DefaultConfig()},
 		},
 		Desk:  optional[desk.Config]{Enabled: true, Config: desk.DefaultConfig()},
 		Drain: drainConfig{Grace: 30 * time.Second, Deliver: 30 * time.Second},
@@ -305,7 +308,10 @@ func (c *sinksConfig) check(file *config.File) {
 	if c.Terminal.Enabled && c.JSON.Enabled && c.JSON.File == "-" {
 		file.Add("sinks.json.file", `"-" must be a file where the terminal has stdout`)
 	}
-	if !c.NATS.Enabled && !c.JSON.Enabled && !c.Reports.Enabled && !c.Terminal.Enabled {
+	if c.Webhook.Enabled {
+		file.Check("sinks.webhook", c.Webhook.Config.Validate())
+	}
+	if !c.NATS.Enabled && !c.JSON.Enabled && !c.Reports.Enabled && !c.Terminal.Enabled && !c.Webhook.Enabled {
 		file.Add("sinks", "none is enabled: nobody would hear of anything")
 	}
 }

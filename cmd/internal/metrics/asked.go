@@ -6,6 +6,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/back"
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
+	"github.com/callwarden/callwarden/pipeline/sink/webhooksink"
 	"github.com/callwarden/callwarden/pipeline/source"
 )
 
@@ -21,6 +22,7 @@ type From struct {
 	Sources  func() []Source
 	Restarts func() (restarts uint64, ok bool) // of the transcriber's process
 	Prompts  func() []back.Counts
+	Webhooks func() []webhooksink.Stats
 }
 
 // Source is a way in at the moment of a scrape.
@@ -64,6 +66,7 @@ type described struct {
 	packets, bytes, packetsLost, packetsLate, packetsDuplicate  metric
 	packetsDropped                                              metric
 	told, untold, prompts                                       metric
+	hooked, hookPending, hookAttempts, hookUp                   metric
 	restarts                                                    metric
 }
 
@@ -105,6 +108,11 @@ func descriptions() described {
 		untold:  total("source_events_untold_total", "Events that could not be: the peer is gone, or does not read.", "source"),
 		prompts: total("prompts_total", "Warnings that were to be spoken into calls: played, or refused because the call cannot be spoken into or too much is waiting.", "source", "outcome"),
 
+		hooked:       total("webhook_events_total", "Events for a webhook endpoint: delivered, failed because it refused them or they became too old, or dropped for want of room.", "endpoint", "outcome"),
+		hookPending:  gauge("webhook_events_pending", "Events that wait for a webhook endpoint now.", "endpoint"),
+		hookAttempts: total("webhook_attempts_total", "Requests to a webhook endpoint.", "endpoint"),
+		hookUp:       gauge("webhook_up", "1 unless the latest request to a webhook endpoint has failed.", "endpoint"),
+
 		restarts: total("transcriber_restarts_total", "Restarts of the transcriber's process."),
 	}
 }
@@ -117,7 +125,7 @@ func (a *asked) Describe(out chan<- *prometheus.Desc) {
 		d.natsConnected, d.published, d.delivered, d.duplicate, d.failed, d.pending,
 		d.bound, d.sourceCalls, d.sourceLegs, d.sourceBegun, d.sourceRefused,
 		d.packets, d.bytes, d.packetsLost, d.packetsLate, d.packetsDuplicate, d.packetsDropped,
-		d.told, d.untold, d.prompts, d.restarts,
+		d.told, d.untold, d.prompts, d.hooked, d.hookPending, d.hookAttempts, d.hookUp, d.restarts,
 	} {
 		out <- m.desc
 	}
@@ -151,6 +159,11 @@ func (a *asked) Collect(out chan<- prometheus.Metric) {
 		for _, c := range a.from.Prompts() {
 			d.prompts.send(out, float64(c.Played), c.Source, "played")
 			d.prompts.send(out, float64(c.Refused), c.Source, "refused")
+		}
+	}
+	if a.from.Webhooks != nil {
+		for _, s := range a.from.Webhooks() {
+			d.webhook(out, s)
 		}
 	}
 	if a.from.Restarts != nil {
@@ -199,6 +212,15 @@ func (d *described) source(out chan<- prometheus.Metric, s Source) {
 	d.packetsDropped.send(out, float64(st.Stranger), s.Name, "stranger")
 	d.packetsDropped.send(out, float64(st.Malformed), s.Name, "malformed")
 	d.packetsDropped.send(out, float64(st.Unplaced), s.Name, "unplaced")
+}
+
+func (d *described) webhook(out chan<- prometheus.Metric, s webhooksink.Stats) {
+	d.hooked.send(out, float64(s.Delivered), s.Endpoint, "delivered")
+	d.hooked.send(out, float64(s.Failed), s.Endpoint, "failed")
+	d.hooked.send(out, float64(s.Dropped), s.Endpoint, "dropped")
+	d.hookPending.send(out, float64(s.Pending), s.Endpoint)
+	d.hookAttempts.send(out, float64(s.Attempts), s.Endpoint)
+	d.hookUp.send(out, one(!s.Away), s.Endpoint)
 }
 
 func one(yes bool) float64 {

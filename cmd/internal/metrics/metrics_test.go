@@ -20,6 +20,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/listen"
 	"github.com/callwarden/callwarden/pipeline/sink"
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
+	"github.com/callwarden/callwarden/pipeline/sink/webhooksink"
 	"github.com/callwarden/callwarden/pipeline/source"
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
 )
@@ -158,7 +159,10 @@ func TestOtherPartsAreAsked(t *testing.T) {
 			return []Source{{"rtp", true, source.Stats{Packets: 50, Lost: 2, Stranger: 1, Told: 8, Untold: 3}}}
 		},
 		Restarts: func() (uint64, bool) { return 4, there },
-		Prompts:  func() []back.Counts { return []back.Counts{{Source: "rtp", Played: 6, Refused: 5}} },
+		Webhooks: func() []webhooksink.Stats {
+			return []webhooksink.Stats{{Endpoint: "siem", Delivered: 9, Failed: 1, Dropped: 2, Pending: 4, Attempts: 12, Away: true}}
+		},
+		Prompts: func() []back.Counts { return []back.Counts{{Source: "rtp", Played: 6, Refused: 5}} },
 	})
 	if text := scrape(t, m); strings.Contains(text, "lag_seconds") || strings.Contains(text, "nats_") || strings.Contains(text, "restarts") {
 		t.Error("it tells of parts that are not there yet")
@@ -168,5 +172,8 @@ func TestOtherPartsAreAsked(t *testing.T) {
 		`nats_events_total 7`, `nats_events_pending 2`, `nats_connected 1`, `source_packets_total{source="rtp"} 50`,
 		`source_packets_lost_total{source="rtp"} 2`, `source_packets_dropped_total{source="rtp",why="stranger"} 1`, `source_bound{source="rtp"} 1`,
 		`transcriber_restarts_total 4`, `source_events_told_total{source="rtp"} 8`, `source_events_untold_total{source="rtp"} 3`,
+		`webhook_events_total{endpoint="siem",outcome="delivered"} 9`, `webhook_events_total{endpoint="siem",outcome="failed"} 1`,
+		`webhook_events_total{endpoint="siem",outcome="dropped"} 2`, `webhook_events_pending{endpoint="siem"} 4`,
+		`webhook_attempts_total{endpoint="siem"} 12`, `webhook_up{endpoint="siem"} 0`,
 		`prompts_total{outcome="played",source="rtp"} 6`, `prompts_total{outcome="refused",source="rtp"} 5`)
 }
