@@ -16,6 +16,7 @@ import (
 
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/announce"
+	"github.com/callwarden/callwarden/pipeline/source/join"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
@@ -131,7 +132,7 @@ type Source struct {
 	allowed  []netip.Prefix
 	door     *announce.Door
 	register *register
-	joints   joints
+	calls    join.Table[part]
 	count    counters
 }
 
@@ -162,7 +163,6 @@ func New(cfg Config, log *slog.Logger) (*Source, error) {
 	return &Source{
 		cfg: cfg, log: log, listener: l, allowed: allowed, door: door,
 		register: newRegister(cfg.AnnouncedMost, cfg.AnnouncedFor),
-		joints:   joints{calls: make(map[[2]string]*joint)},
 	}, nil
 }
 
@@ -285,31 +285,42 @@ func (s *Source) serve(ctx context.Context, sock *socket, handle source.Handler)
 	if a.Call.Call != "" {
 		id = a.Call.Call
 	}
-	call, own, leads := s.joints.join(sock, tenant, id, a)
+	call, leads := s.calls.Join(join.Place{Tenant: tenant, Call: id, Leg: audio.Leg(a.Leg), Two: a.two()}, part{sock, a})
 	if !leads {
-		<-call.over
+		<-call.Over()
 		return
 	}
-	defer s.joints.leave(call, tenant, own)
-	if own != id {
-		s.log.Warn("socket came too late for its call, or twice: heard by itself", "source", Name, "call", own)
+	defer call.Leave()
+	if call.ID() != id {
+		s.log.Warn("socket came too late for its call, or twice: heard by itself", "source", Name, "call", call.ID())
 	}
-	s.lead(ctx, call, tenant, own, known, handle)
+	s.lead(ctx, call, tenant, known, handle)
+}
+
+// part is what brings a leg.
+type part struct {
+	*socket
+	announced Announcement
 }
 
 // lead hears a call whose first socket is the caller's.
-func (s *Source) lead(ctx context.Context, j *joint, tenant, id string, known bool, handle source.Handler) {
-	sides, sockets, alone := s.joints.gather(ctx, j, s.cfg.JoinWait)
+func (s *Source) lead(ctx context.Context, j *join.Call[part], tenant string, known bool, handle source.Handler) {
+	sides, parts, alone := j.Gather(ctx, s.cfg.JoinWait)
 	if ctx.Err() != nil {
 		return
 	}
+	id := j.ID()
 	attributes := make(map[string]string)
-	for i := len(j.announced) - 1; i >= 0; i-- {
-		j.announced[i].Describe(attributes)
+	sockets := make([]*socket, len(parts))
+	for i, p := range parts {
+		p.announced.Describe(attributes)
+		sockets[i] = p.socket
 	}
+	first := j.First() // what it was announced with counts more
+	first.announced.Describe(attributes)
 	var warnings []string
 	if alone {
-		missing := j.side.Other().String()
+		missing := audio.Leg(first.announced.Leg).Other().String()
 		attributes["missing_leg"] = missing
 		warnings = append(warnings, fmt.Sprintf("no socket of the %s came within %v: one leg was heard", missing, s.cfg.JoinWait))
 		s.log.Warn("the second leg did not come", "source", Name, "call", id, "leg", missing)

@@ -343,7 +343,6 @@ func pipe(t *testing.T, cfg Config, l *listener, say func(conn net.Conn)) heard 
 	t.Helper()
 	s := &Source{
 		cfg: cfg, log: quiet(), register: newRegister(cfg.AnnouncedMost, cfg.AnnouncedFor),
-		joints: joints{calls: make(map[[2]string]*joint)},
 	}
 	here, there := net.Pipe()
 	var group sync.WaitGroup
