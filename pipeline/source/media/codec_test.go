@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"math"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -157,4 +158,53 @@ func FuzzOpus(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestOneChannelOfAStereoStreamIsHeard(t *testing.T) {
+	for _, tt := range []struct {
+		channel Channel
+		own     float64
+		other   float64
+	}{{Left, 440, 1000}, {Right, 1000, 440}} {
+		c, err := newCodec(opusFormat(), tt.channel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pcm []int16
+		for _, p := range opusPackets(t, "celt") {
+			if pcm, err = c.decode(pcm, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		settled := pcm[len(pcm)/2:]
+		if own, other := share(settled, tt.own, wideHz), share(settled, tt.other, wideHz); own < 0.8 || other > 0.05 {
+			t.Errorf("channel %d: %.2f of the power at %v Hz, %.2f at %v Hz", tt.channel, own, tt.own, other, tt.other)
+		}
+	}
+	c, err := newCodec(Format{PayloadType: 96, Encoding: "L16", ClockHz: 8000, Channels: 2}, Right)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pcm, err := c.decode(nil, []byte{0, 1, 0, 2, 0, 3, 0, 4}); err != nil || len(pcm) != 2 || pcm[0] != 2 || pcm[1] != 4 {
+		t.Errorf("the right channel is %v, %v", pcm, err)
+	}
+}
+
+// A sender of one channel has both legs say the same.
+func TestMonoStreamIsTheSameOnBothChannels(t *testing.T) {
+	var both [2][]int16
+	for i, channel := range []Channel{Left, Right} {
+		c, err := newCodec(opusFormat(), channel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range opusPackets(t, "silk") {
+			if both[i], err = c.decode(both[i], p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if !slices.Equal(both[0], both[1]) || len(both[0]) == 0 {
+		t.Error("the channels differ")
+	}
 }

@@ -3,6 +3,7 @@ package whipsrc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -47,7 +48,9 @@ type server struct {
 	mu    sync.Mutex
 	begun []*source.Call
 	news  chan struct{} // closed and replaced when a call begins or brings a frame
-	sound map[string]time.Duration
+	keys  string
+
+	cancel func()
 }
 
 func local() Config {
@@ -60,11 +63,16 @@ func local() Config {
 // serve serves cfg; calls go to handle, or are collected where it is nil.
 func serve(t *testing.T, cfg Config, handle source.Handler) *server {
 	t.Helper()
-	src, err := New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	return serveWith(t, cfg, usual(), handle)
+}
+
+func serveWith(t *testing.T, cfg Config, alive pulse, handle source.Handler) *server {
+	t.Helper()
+	src, err := newSource(cfg, alive, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{Source: src, calls: make(chan *heard, 2000), news: make(chan struct{}), sound: make(map[string]time.Duration)}
+	s := &server{Source: src, calls: make(chan *heard, 2000), news: make(chan struct{})}
 	if handle == nil {
 		handle = s.collect
 	}
@@ -72,6 +80,7 @@ func serve(t *testing.T, cfg Config, handle source.Handler) *server {
 	done := make(chan error, 1)
 	go func() { done <- src.Serve(ctx, handle) }()
 	<-src.serving
+	s.cancel = cancel
 	web := httptest.NewServer(src.Handler())
 	s.url = web.URL
 	s.stop = sync.OnceValue(func() error {
@@ -91,6 +100,7 @@ func serve(t *testing.T, cfg Config, handle source.Handler) *server {
 // collect hears a call to its end.
 func (s *server) collect(ctx context.Context, call *source.Call) error {
 	call.Admitted()
+	ctx = context.WithoutCancel(ctx) // as serve has it: calls go on when no more are taken
 	h := &heard{call: call, pcm: make(map[audio.Leg][]int16)}
 	s.note(func() { s.begun = append(s.begun, call) })
 	var ends [3]time.Duration
@@ -108,7 +118,7 @@ func (s *server) collect(ctx context.Context, call *source.Call) error {
 		h.pcm[f.Leg] = append(h.pcm[f.Leg], f.PCM...)
 		h.lost += f.Lost
 		h.keys += f.Keys
-		s.note(func() { s.sound[f.Leg.String()] += f.End() - f.Start })
+		s.note(func() { s.keys += f.Keys })
 	}
 	s.calls <- h
 	return nil
@@ -141,6 +151,12 @@ func (s *server) until(t *testing.T, what string, seen func() bool) {
 	}
 }
 
+// came waits until so many packets were heard.
+func (s *server) came(t *testing.T, packets uint64) {
+	t.Helper()
+	s.until(t, fmt.Sprintf("%d packets", packets), func() bool { return s.Stats().Packets >= packets })
+}
+
 // over waits for the end of a call.
 func (s *server) over(t *testing.T) *heard {
 	t.Helper()
@@ -157,11 +173,13 @@ func (s *server) over(t *testing.T) *heard {
 type page struct {
 	t        *testing.T
 	conn     *webrtc.PeerConnection
-	tracks   []*webrtc.TrackLocalStaticRTP
+	tracks   []*line
+	senders  map[int]*sender
 	location string
 	etag     string
 	state    chan webrtc.PeerConnectionState
 	http     *http.Client
+	mu       sync.Mutex // of senders
 }
 
 // newPage is a browser that offers these codecs.
@@ -181,11 +199,16 @@ func newPage(t *testing.T, mimes ...string) *page {
 	set.SetInterfaceFilter(func(name string) bool { return name == "lo" })
 	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	set.LoggerFactory = &logging.DefaultLoggerFactory{Writer: io.Discard}
-	conn, err := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(set)).NewPeerConnection(webrtc.Configuration{})
+	return pageOf(t, webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(set)), mimes...)
+}
+
+func pageOf(t *testing.T, api *webrtc.API, mimes ...string) *page {
+	t.Helper()
+	conn, err := api.NewPeerConnection(webrtc.Configuration{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &page{t: t, conn: conn, state: make(chan webrtc.PeerConnectionState, 100), http: &http.Client{Transport: &http.Transport{}}}
+	p := &page{t: t, conn: conn, state: make(chan webrtc.PeerConnectionState, 100), http: &http.Client{Transport: &http.Transport{}}, senders: make(map[int]*sender)}
 	t.Cleanup(p.close)
 	conn.OnConnectionStateChange(func(now webrtc.PeerConnectionState) { p.state <- now })
 	for _, mime := range mimes {
@@ -201,14 +224,7 @@ func (p *page) close() {
 
 func (p *page) add(mime string, direction webrtc.RTPTransceiverDirection) *webrtc.RTPTransceiver {
 	p.t.Helper()
-	capability := webrtc.RTPCodecCapability{MimeType: mime, ClockRate: 8000}
-	if mime == webrtc.MimeTypeOpus {
-		capability = webrtc.RTPCodecCapability{MimeType: mime, ClockRate: 48000, Channels: 2}
-	}
-	track, err := webrtc.NewTrackLocalStaticRTP(capability, "audio", "stream")
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	track := &line{mime: mime, id: fmt.Sprintf("audio%d", len(p.tracks)), bound: make(chan struct{})}
 	tr, err := p.conn.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: direction})
 	if err != nil {
 		p.t.Fatal(err)
@@ -216,6 +232,45 @@ func (p *page) add(mime string, direction webrtc.RTPTransceiverDirection) *webrt
 	p.tracks = append(p.tracks, track)
 	return tr
 }
+
+// line is a track whose packets are made by the test, payload type and all.
+type line struct {
+	mime, id string
+
+	mu    sync.Mutex
+	out   webrtc.TrackLocalWriter
+	ssrc  uint32
+	types map[string]uint8 // by MIME type and clock, as negotiated
+	bound chan struct{}    // closed then
+}
+
+func (l *line) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.types != nil {
+		return webrtc.RTPCodecParameters{}, errors.New("bound twice")
+	}
+	var own webrtc.RTPCodecParameters
+	l.types = make(map[string]uint8)
+	for _, c := range ctx.CodecParameters() {
+		l.types[fmt.Sprintf("%s/%d", strings.ToLower(c.MimeType), c.ClockRate)] = uint8(c.PayloadType)
+		if strings.EqualFold(c.MimeType, l.mime) {
+			own = c
+		}
+	}
+	if own.MimeType == "" {
+		return own, webrtc.ErrUnsupportedCodec
+	}
+	l.out, l.ssrc = ctx.WriteStream(), uint32(ctx.SSRC())
+	close(l.bound)
+	return own, nil
+}
+
+func (l *line) Unbind(webrtc.TrackLocalContext) error { return nil }
+func (l *line) ID() string                            { return l.id }
+func (l *line) RID() string                           { return "" }
+func (l *line) StreamID() string                      { return "stream" }
+func (l *line) Kind() webrtc.RTPCodecType             { return webrtc.RTPCodecTypeAudio }
 
 // offer is the SDP with all candidates.
 func (p *page) offer() string {
@@ -293,33 +348,53 @@ func (p *page) reaches(want webrtc.PeerConnectionState) {
 
 // sender makes the RTP packets of one track.
 type sender struct {
-	track     *webrtc.TrackLocalStaticRTP
+	*line
+	clock     int
 	sequence  uint16
 	timestamp uint32
-	tick      uint32
 }
 
-func (p *page) sender(track int, tick uint32) *sender {
-	return &sender{track: p.tracks[track], sequence: 100, timestamp: 5000, tick: tick}
+func (p *page) sender(track int) *sender {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.senders[track]; s != nil {
+		return s // which goes on
+	}
+	s := &sender{line: p.tracks[track], clock: 8000, sequence: 65500, timestamp: 1<<32 - 5000}
+	p.senders[track] = s
+	if s.mime == webrtc.MimeTypeOpus {
+		s.clock = 48000
+	}
+	<-s.bound
+	return s
 }
 
-// send writes a packet of 20 ms; the library puts source and payload type in.
-func (s *sender) send(t *testing.T, payload []byte) {
+// send writes a packet that lasts so many milliseconds.
+func (s *sender) send(t *testing.T, payload []byte, ms int) {
 	t.Helper()
-	err := s.track.WriteRTP(&rtp.Packet{
-		Header:  rtp.Header{Version: 2, SequenceNumber: s.sequence, Timestamp: s.timestamp},
-		Payload: payload,
-	})
+	s.write(t, fmt.Sprintf("%s/%d", strings.ToLower(s.mime), s.clock), s.timestamp, payload)
+	s.skip(ms)
+}
+
+func (s *sender) write(t *testing.T, codec string, timestamp uint32, payload []byte) {
+	t.Helper()
+	pt, ok := s.types[codec]
+	if !ok {
+		t.Fatalf("%s was not negotiated: %v", codec, s.types)
+	}
+	_, err := s.out.WriteRTP(&rtp.Header{
+		Version: 2, PayloadType: pt, SequenceNumber: s.sequence, Timestamp: timestamp, SSRC: s.ssrc,
+	}, payload)
 	if err != nil && !errors.Is(err, io.ErrClosedPipe) {
 		t.Fatal(err)
 	}
-	s.skip()
 }
 
 // skip loses a packet.
-func (s *sender) skip() {
+func (s *sender) skip(ms int) {
 	s.sequence++
-	s.timestamp += s.tick
+	s.timestamp += uint32(s.clock / 1000 * ms)
 }
 
 // tone is 20 ms of a tone from sample n on.
@@ -331,16 +406,31 @@ func tone(hz, rate, n int) []int16 {
 	return pcm
 }
 
-// speakTone sends packets of a tone at their pace until stop returns true.
-func (p *page) speakTone(track int, mime string, hz int, stop func(n int) bool) {
-	p.t.Helper()
-	rate, encode := encoder(mime)
-	s := p.sender(track, 160)
-	pace := time.NewTicker(20 * time.Millisecond)
+// paced calls send every so many milliseconds until it returns false.
+func paced(ms int, send func(n int) bool) {
+	pace := time.NewTicker(time.Duration(ms) * time.Millisecond)
 	defer pace.Stop()
-	for n := 0; !stop(n); n++ {
-		s.send(p.t, encode(tone(hz, rate, n*rate/50)))
+	for n := 0; send(n); n++ {
 		<-pace.C
+	}
+}
+
+// say sends so many packets of a tone.
+func (p *page) say(track, hz, packets int) {
+	p.t.Helper()
+	s := p.sender(track)
+	rate, encode := encoder(s.mime)
+	paced(20, func(n int) bool {
+		s.send(p.t, encode(tone(hz, rate, n*rate/50)), 20)
+		return n+1 < packets
+	})
+}
+
+// hangUp ends the publication by DELETE.
+func (p *page) hangUp() {
+	p.t.Helper()
+	if res, text := ask(p.t, p.http, http.MethodDelete, p.location, "", ""); res.StatusCode != http.StatusOK {
+		p.t.Errorf("DELETE: %s %s", res.Status, text)
 	}
 }
 

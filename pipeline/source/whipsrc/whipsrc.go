@@ -40,16 +40,22 @@ const (
 
 	reportEvery = 5 * time.Second // RTCP receiver reports
 
-	// How a peer that is not heard any more is given up: RFC 7675 allows 30 s. In
-	// between it may restart ICE, as when a laptop changes networks.
-	disconnectedAfter = 5 * time.Second
-	lostAfter         = 15 * time.Second // more
-	keepAlive         = 2 * time.Second
-
 	maxMessage = 64 << 10 // bytes that a page may send by its data channel at a time; none is asked for
 
 	httpTimeout = 15 * time.Second // of the server at Config.Listen
 )
+
+// pulse is how a peer that is not heard any more is given up.
+type pulse struct {
+	disconnected, lost time.Duration // without a sign of it, and then again
+	beat               time.Duration // how often ours are sent
+}
+
+// usual is within what RFC 7675 allows, 30 s. In between a peer may restart ICE,
+// as when a laptop changes networks.
+func usual() pulse {
+	return pulse{disconnected: 5 * time.Second, lost: 15 * time.Second, beat: 2 * time.Second}
+}
 
 // Source takes publications while it serves.
 type Source struct {
@@ -82,7 +88,9 @@ var (
 )
 
 // New takes the ports. Who does not Serve has to Close.
-func New(cfg Config, log *slog.Logger) (*Source, error) {
+func New(cfg Config, log *slog.Logger) (*Source, error) { return newSource(cfg, usual(), log) }
+
+func newSource(cfg Config, alive pulse, log *slog.Logger) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -94,14 +102,14 @@ func New(cfg Config, log *slog.Logger) (*Source, error) {
 	if s.links, err = links(cfg.ICEServers); err != nil {
 		return nil, err
 	}
-	if err = s.open(); err != nil {
+	if err = s.open(alive); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
 // open takes the addresses and makes the WebRTC engine on them.
-func (s *Source) open() error {
+func (s *Source) open(alive pulse) error {
 	// The library's own words are for its makers: they are of peers' addresses
 	// and of packets.
 	quiet := &logging.DefaultLoggerFactory{Writer: io.Discard}
@@ -130,7 +138,7 @@ func (s *Source) open() error {
 	// Names that browsers hide their addresses behind are not looked up: their
 	// own checks tell where they are.
 	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	set.SetICETimeouts(disconnectedAfter, lostAfter, keepAlive)
+	set.SetICETimeouts(alive.disconnected, alive.lost, alive.beat)
 	set.SetFireOnTrackBeforeFirstRTP(true)
 	set.SetSCTPMaxMessageSize(maxMessage)
 	set.SetDTLSConnectContextMaker(func() (context.Context, func()) {
