@@ -49,7 +49,7 @@ The exit code is 0 only where every call was answered and came to its own end.`,
 		Args: unknownCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	cmd.AddCommand(newCallSIPREC(a), newCallRTP(a), newCallAudioSocket(a), newCallWHIP(a), newCallAudioHook(a))
+	cmd.AddCommand(newCallSIPREC(a), newCallRTP(a), newCallAudioSocket(a), newCallWHIP(a), newCallAudioHook(a), newCallGRPC(a))
 	return cmd
 }
 
@@ -154,6 +154,28 @@ is how long the answer opened took, for which contact centres wait 5 s.`
 	f.BoolVar(&c.cfg.Insecure, "tls-insecure", false, "take any certificate")
 	f.BoolVar(&c.events, "events", false, "print what comes back, as lines of JSON before the results")
 	_ = cmd.RegisterFlagCompletionFunc("codec", cobra.FixedCompletions([]string{"PCMU", "L16"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func newCallGRPC(a *app) *cobra.Command {
+	c, cmd := newCallWay(a, caller.GRPC)
+	cmd.Short = "Send calls as programs do: gRPC streams of CallService"
+	cmd.Long = `Sends a recorded call as a program does that speaks callwarden.v1.CallService: one
+stream for each call, both legs in it. What is found comes back on it, is counted,
+and printed with --events. "answered after" is until the call is listened to.`
+	cmd.Example = `  callwarden call grpc call.wav --to 127.0.0.1:8082
+  callwarden call grpc call.wav --to 127.0.0.1:8082 --events
+  callwarden call grpc call.wav --to warden.example:8082 --tls-ca ca.pem --token T
+  callwarden call grpc call.wav --to 127.0.0.1:8082 --calls 300 --rate 50 --loop --duration 1m`
+	c.addToken(cmd)
+	f := cmd.Flags()
+	f.Lookup("token").Usage = "bearer token"
+	f.StringVar(&c.cfg.Codec, "codec", c.cfg.Codec, "of the audio: PCMU, PCMA, L16")
+	f.DurationVar(&c.cfg.Message, "message", c.cfg.Message, "audio in a message")
+	f.StringVar(&c.cfg.CA, "tls-ca", "", "speak TLS: PEM file of the authority that signed the server's certificate")
+	f.BoolVar(&c.cfg.Insecure, "tls-insecure", false, "speak TLS, and take any certificate")
+	f.BoolVar(&c.events, "events", false, "print what comes back, as lines of JSON before the results")
+	_ = cmd.RegisterFlagCompletionFunc("codec", cobra.FixedCompletions([]string{"PCMU", "PCMA", "L16"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -116,17 +116,27 @@ func (c Config) webSocketClient() (*http.Client, error) {
 	t := &http.Transport{DialContext: d.DialContext, TLSClientConfig: &tls.Config{
 		MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.Insecure, //nolint:gosec // when the user says so
 	}}
-	if c.CA != "" {
-		pem, err := os.ReadFile(c.CA)
-		if err != nil {
-			return nil, fmt.Errorf("--tls-ca: %w", err)
-		}
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--tls-ca: no certificate in %s", c.CA)
-		}
+	var err error
+	if t.TLSClientConfig.RootCAs, err = c.roots(); err != nil {
+		return nil, err
 	}
 	return &http.Client{Transport: t}, nil
+}
+
+// roots are the authorities that are trusted: nil for those of the system.
+func (c Config) roots() (*x509.CertPool, error) {
+	if c.CA == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(c.CA)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-ca: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--tls-ca: no certificate in %s", c.CA)
+	}
+	return roots, nil
 }
 
 // newHookPlay interleaves the sides of rec: the caller is who the contact

@@ -28,6 +28,7 @@ const (
 	AudioSocket = "audiosocket"
 	WHIP        = "whip"
 	AudioHook   = "audiohook"
+	GRPC        = "grpc"
 )
 
 // Config says what calls are made. The messages of its errors name the flags
@@ -72,6 +73,8 @@ type Config struct {
 	APIKey       string // AudioHook; empty for none
 	ClientSecret string // AudioHook: in base64; signs the requests where it is not empty
 
+	Message time.Duration // gRPC: audio in a message
+
 	API   string // AudioSocket: http URL that takes what is known of a call
 	Token string // of the HTTP interfaces; empty for none
 }
@@ -79,7 +82,7 @@ type Config struct {
 // DefaultConfig makes one call.
 func DefaultConfig() Config {
 	return Config{
-		Calls: 1, Rate: 50, Codec: "PCMU", Transport: "udp",
+		Calls: 1, Rate: 50, Codec: "PCMU", Transport: "udp", Message: packetTime,
 		From: "+12025550123", FromName: "", Number: "+12025550199",
 	}
 }
@@ -128,6 +131,8 @@ func (c Config) Validate() error {
 		return c.validateWHIP()
 	case AudioHook:
 		return c.validateAudioHook()
+	case GRPC:
+		return c.validateGRPC()
 	}
 	return fmt.Errorf("%q is none of %s, %s, %s", c.Way, SIPREC, RTP, AudioSocket)
 }
@@ -240,6 +245,9 @@ func open(cfg Config, recs []*Recording, watch *Progress) (way, error) {
 	}
 	if cfg.Way == AudioHook {
 		return newAudioHook(cfg, recs, watch)
+	}
+	if cfg.Way == GRPC {
+		return newGRPC(cfg, recs, watch)
 	}
 	return newAudioSocket(cfg, recs, watch)
 }
