@@ -76,7 +76,7 @@ export class Board {
         this.tell("connection");
       },
       refused: (status, body) => this.onBye({ code: status === 401 ? "sign_in" : body.code, ...body }),
-    });
+    }, { hidden: "board" });
   }
 
   up() {

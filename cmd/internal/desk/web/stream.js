@@ -1,6 +1,11 @@
 // One stream of server-sent events, read with fetch: unlike EventSource it
 // tells why it was refused, and notices a connection that is silently dead.
+//
+// Browsers have six connections to a desk without TLS, for all tabs together.
+// A page that nobody sees gives its own up, and goes on where it was when it is
+// seen again.
 
+const unseen = 15000; // ms that a page is hidden before it gives its streams up
 const silence = 25000; // ms without a byte: the server beats every 10 s
 const patience = [300, 1000, 2000, 4000, 8000]; // ms before each further try
 
@@ -10,28 +15,92 @@ const patience = [300, 1000, 2000, 4000, 8000]; // ms before each further try
  * refused(status, body), where trying again is of no use: it has ended then.
  */
 export class Stream {
-  constructor(url, on) {
+  /** hidden names what one of all hidden tabs may go on with, such as counting alerts in its title. */
+  constructor(url, on, { hidden = "" } = {}) {
     this.url = url;
     this.on = on;
+    this.hidden = hidden;
     this.tries = 0;
     this.last = "";
     this.closed = false;
     this.now = () => this.again?.();
     addEventListener("online", this.now);
+    this.turn = e => this.look(e.type === "pagehide");
+    document.addEventListener("visibilitychange", this.turn);
+    addEventListener("pagehide", this.turn);
+    addEventListener("pageshow", this.turn);
+    this.look(false);
     this.run();
+  }
+
+  /** Sleeps where nobody looks, wakes where somebody does. */
+  look(left) {
+    clearTimeout(this.timer);
+    if (left) {
+      this.sleep(); // the browser may keep the page for Back, with its connection
+    } else if (document.visibilityState === "visible") {
+      this.give?.();
+      this.wake?.();
+    } else if (!this.give) {
+      this.timer = setTimeout(() => this.doze(), unseen);
+    }
+  }
+
+  /** Sleeps, but for the one of all hidden tabs that may go on. */
+  doze() {
+    if (!this.hidden || !navigator.locks) {
+      this.sleep();
+      return;
+    }
+    navigator.locks.request(`callwarden-${this.hidden}`, { ifAvailable: true }, lock => {
+      if (!lock) {
+        if (document.visibilityState !== "visible") this.sleep();
+        return undefined;
+      }
+      return new Promise(resolve => {
+        this.give = () => {
+          this.give = null;
+          resolve();
+        };
+        if (this.closed || document.visibilityState === "visible") this.give();
+      });
+    });
+  }
+
+  sleep() {
+    if (this.asleep || this.closed) return;
+    this.asleep = new Promise(resolve => {
+      this.wake = () => {
+        this.asleep = this.wake = null;
+        resolve();
+      };
+    });
+    this.abort?.abort();
+    this.again?.();
   }
 
   close() {
     this.closed = true;
     removeEventListener("online", this.now);
+    document.removeEventListener("visibilitychange", this.turn);
+    removeEventListener("pagehide", this.turn);
+    removeEventListener("pageshow", this.turn);
+    clearTimeout(this.timer);
+    this.give?.();
+    this.wake?.();
     this.abort?.abort();
     this.again?.();
   }
 
   async run() {
     while (!this.closed) {
+      if (this.asleep) {
+        await this.asleep;
+        continue;
+      }
       const why = await this.once();
       if (this.closed) return;
+      if (this.asleep) continue;
       this.on.down?.(why);
       const wait = patience[Math.min(this.tries++, patience.length - 1)] * (0.8 + 0.4 * Math.random());
       await new Promise(resolve => {
