@@ -43,27 +43,29 @@ type Call struct {
 }
 
 // Start tells of a call that has gone on for ago. attributes may name its
-// "source" and "tenant"; the others are the call's.
+// "source" and "tenant", and say "can_play"; the others are the call's.
 func Start(ctx context.Context, out sink.Sink, id string, ago time.Duration, attributes map[string]string) (*Call, error) {
 	now := time.Now()
 	c := &Call{
 		ID: id, Tenant: "default", out: out, source: "siprec", began: now.Add(-ago), ago: ago, made: now,
 		level: callwardenv1.Level_LEVEL_NONE, top: callwardenv1.Level_LEVEL_NONE,
 	}
-	told := make(map[string]string)
+	told, canPlay := make(map[string]string), false
 	for key, value := range attributes {
 		switch key {
 		case "source":
 			c.source = value
 		case "tenant":
 			c.Tenant = value
+		case "can_play":
+			canPlay = value == "yes"
 		default:
 			told[key] = value
 		}
 	}
 	return c, c.publish(ctx, sink.CallStarted, &callwardenv1.CallStarted{
 		Context: c.context(), Began: timestamppb.New(c.began), Legs: []callwardenv1.Leg{Caller, Callee}, Attributes: told,
-		Backend: "vosk", Model: "a small one", Listen: "full",
+		Backend: "vosk", Model: "a small one", Listen: "full", CanPlay: canPlay,
 	})
 }
 

@@ -37,7 +37,10 @@ export const post = (path, body) => request("POST", path, body);
 
 /** An error as a sentence. */
 export function sentence(err) {
-  if (err instanceof Refusal) return err.message;
+  if (err instanceof Refusal) {
+    const text = err.message[0].toUpperCase() + err.message.slice(1);
+    return /[.?!]$/.test(text) ? text : `${text}.`;
+  }
   if (err instanceof TypeError) return "The desk cannot be reached.";
   return String(err.message || err);
 }

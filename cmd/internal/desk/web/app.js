@@ -95,7 +95,8 @@ async function signIn() {
 function start(who) {
   me = who;
   $("nav").hidden = $("help").hidden = $("pulse").hidden = false;
-  $("nav-audit").hidden = me.role !== "admin";
+  for (const name of ["history", "day"]) document.querySelector(`#nav [data-page=${name}]`).hidden = me.history === false;
+  $("nav-audit").hidden = me.role !== "admin" || me.history === false;
   $("user").hidden = me.signin === "open";
   $("user").firstElementChild.textContent = me.user || "";
   $("user").lastElementChild.textContent = me.role || "";
@@ -120,7 +121,7 @@ function banners() {
       : h("p", {}, h("b", {}, "The desk is catching up "), "with what happened while NATS was away.")]);
   }
   if (me && board.connected) {
-    for (const [i, notice] of [...(me.notices || []), ...(board.status.notices || [])].entries()) list.push([`notice${i}`, "part", h("p", {}, notice)]);
+    for (const [i, notice] of [...new Set([...(me.notices || []), ...(board.status.notices || [])])].entries()) list.push([`notice${i}`, "part", h("p", {}, notice)]);
     if (board.status.missed) list.push(["missed", "part", h("p", {}, `${words.count(board.status.missed, "event was", "events were")} missed while the desk could not follow.`)]);
   }
   const box = $("banners"), now = new Set(list.map(([id]) => id));

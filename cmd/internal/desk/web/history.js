@@ -8,7 +8,7 @@ import { keyOf } from "./board.js";
 import * as words from "./words.js";
 
 const atOnce = 100;
-const fields = ["q", "number", "level", "tactic", "verdict", "source", "tenant", "from", "to"];
+const fields = ["q", "spoken", "number", "level", "tactic", "verdict", "source", "tenant", "from", "to"];
 
 /** What the API is asked for, of the fields of an address: days become moments. */
 function parameters(query) {
@@ -31,7 +31,7 @@ function parameters(query) {
 export function history({ main, board, me, query }) {
   const manyTenants = me.tenants?.[0] === "*" || me.tenants?.length > 1;
   const admin = me.role === "admin";
-  const input = (name, label, props = {}) => h("label", { class: props.wide ? "wide" : "" }, label, h("input", { type: "text", name, autocomplete: "off", spellcheck: "false", ...props, wide: undefined }));
+  const input = (name, label, { wide, ...props } = {}) => h("label", { class: wide && "wide" }, label, h("input", { type: "text", name, autocomplete: "off", spellcheck: "false", ...props }));
   const select = (name, label, options) => h("label", {}, label, h("select", { name }, ...options.map(([value, text]) => h("option", { value }, text))));
   const form = h("form", { class: "search", role: "search", "aria-label": "Search the history" },
     input("q", "Words, name or call", { type: "search", wide: true }),
@@ -43,6 +43,7 @@ export function history({ main, board, me, query }) {
     manyTenants && input("tenant", "Tenant"),
     input("from", "From day", { type: "date" }),
     input("to", "To day", { type: "date" }),
+    h("label", { class: "check" }, h("input", { type: "checkbox", name: "spoken", value: "1" }), "Also in what was said"),
     h("div", { class: "go-search" }, h("button", { type: "submit", class: "primary" }, "Search"), h("a", { class: "button", href: "#/history" }, "Clear")));
   const shown = h("span", { class: "shown", role: "status" });
   const csv = h("a", { class: "button", download: "calls.csv" }, "CSV"), json = h("a", { class: "button", download: "calls.json" }, "JSON");
@@ -70,7 +71,10 @@ export function history({ main, board, me, query }) {
 
   function turn(to) {
     query = to;
-    for (const field of form.elements) if (field.name) field.value = query.get(field.name) || "";
+    for (const field of form.elements) {
+      if (field.type === "checkbox") field.checked = query.get(field.name) === field.value;
+      else if (field.name) field.value = query.get(field.name) || "";
+    }
     const p = parameters(query);
     csv.href = `/api/history/export.csv?${p}`;
     json.href = `/api/history/export.json?${p}`;
