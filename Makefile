@@ -9,7 +9,9 @@ FUZZTIME ?= 30s
 BUF     := $(GO) tool -modfile=tools.mod buf
 PEERS   := sip-tester baresip tshark iproute2
 # Tests with the tag e2e: those that need telephones or a browser of others.
-E2E     := ./cmd/internal/e2e ./cmd/internal/browsertest ./cmd/internal/trypage
+E2E     := ./cmd/internal/e2e ./cmd/internal/browsertest ./cmd/internal/trypage ./cmd/internal/desk/desktest
+# What says whether a page can be used by everybody, from npm.
+AXE     := axe-core@4.14.1
 # Protocols of other people's servers, each beside the backend that speaks it.
 FOREIGN := transcribe/voskserver/voskpb transcribe/riva/rivapb
 # Tests that hear whole calls: without the race detector, under which the
@@ -20,7 +22,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: bench-remote help demo test e2e peers browser check lint fuzz bench bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
+.PHONY: bench-remote help demo test e2e peers browser axe check lint fuzz bench bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
 
 help: ## this list
 	@echo "callwarden: make TARGET"
@@ -37,7 +39,7 @@ test: models proto-check ## everything that CI runs
 	$(GO) test -shuffle=on -timeout 12m -run '$(WHOLE)' ./cmd/callwarden
 	@$(MAKE) --no-print-directory e2e
 
-e2e: models peers browser ## calls by sipp and baresip give the findings of replay; tshark reads what we send; Chromium shows the pages
+e2e: models peers browser axe ## calls by sipp and baresip give the findings of replay; tshark reads what we send; Chromium shows the pages
 	CALLWARDEN_SHOTS=$(CURDIR)/out/shots $(GO) test -tags e2e -count=1 -p 1 -timeout 5m $(E2E)
 
 # Tools that are missing are installed, as root or by sudo; that they cannot be
@@ -51,6 +53,11 @@ peers:
 			{ echo "make e2e: $$tool is missing; type: sudo apt-get install $(PEERS)" >&2; exit 3; }; \
 		break; \
 	done
+
+axe:
+	@[ -s out/axe/node_modules/axe-core/axe.min.js ] || { mkdir -p out/axe && \
+		npm install --silent --no-save --ignore-scripts --no-audit --no-fund --prefix out/axe $(AXE); } || \
+		{ echo "make axe: axe-core is missing; type: npm install --prefix out/axe $(AXE)" >&2; exit 3; }
 
 # Where the browser's sandbox cannot be had, as for root in a container, it is
 # left out: only pages of our own are opened.

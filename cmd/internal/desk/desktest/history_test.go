@@ -15,8 +15,8 @@ import (
 // warning that was judged as none, and a quiet one.
 func past(t *testing.T, s *station) {
 	t.Helper()
-	s.must(s.fraud("h-fraud", "from", "+44 20 #### ##01", "to", "+44 161 ### ##77").End(t.Context()))
-	w := s.call("h-warned", 2*time.Minute, "from", "+44 20 #### ##02", "to", "+44 161 ### ##77")
+	s.must(s.fraud("h-fraud", "from", "+442079460001", "to", "+44 161 ### ##77").End(t.Context()))
+	w := s.call("h-warned", 2*time.Minute, "from", "+442079460002", "to", "+44 161 ### ##77")
 	s.must(w.Score(t.Context(), "gift_card_request", 7), w.End(t.Context()))
 	s.must(s.call("h-quiet", 3*time.Minute, "from", "+44 20 #### ##03").End(t.Context()))
 	s.await("the history to have them", func() bool {
@@ -45,7 +45,7 @@ func TestEndedCallsAreFoundTakenAlongAndDeleted(t *testing.T) {
 	}
 	p.Open(s.URL + "/#/history")
 	ids("h-fraud h-quiet h-warned")
-	p.Type(".search [name=number]", "+44 20 #### ##02")
+	p.Type(".search [name=number]", "20 7946 0002")
 	p.Click(".search .primary")
 	ids("h-warned")
 	p.Click(".search .button") // clear
@@ -57,6 +57,7 @@ func TestEndedCallsAreFoundTakenAlongAndDeleted(t *testing.T) {
 		browsertest.Eval[any](p, fmt.Sprintf("location.hash = %q", "#/history?"+address))
 		ids(want)
 	}
+	browsertest.Eval[any](p, `location.hash = "#/history?q=nobody-said-this"`)
 	p.WaitText(soon, "main", "No ended call fits the search.")
 	browsertest.Eval[any](p, `location.hash = "#/history?level=warning"`)
 	ids("h-fraud h-warned")
@@ -81,7 +82,7 @@ func TestEndedCallsAreFoundTakenAlongAndDeleted(t *testing.T) {
 	p.Click("dialog[open] .danger")
 	ids("h-fraud h-quiet")
 	p.Click(".tools > button")
-	p.Type("dialog[open] input", "+44 20 #### ##01")
+	p.Type("dialog[open] input", "+44 20 7946 0001")
 	p.Click("dialog[open] .primary")
 	p.WaitText(soon, "dialog[open] h2", "Delete 1 call?")
 	p.Click("dialog[open] .danger")

@@ -8,7 +8,7 @@ const atOnce = 200;
 
 export function audit({ main }) {
   const rows = h("tbody");
-  const table = h("table", {}, h("thead", {}, h("tr", {}, ...["When", "Who", "From", "What", "Call", ""].map(n => h("th", { scope: "col" }, n)))), rows);
+  const table = h("table", {}, h("thead", {}, h("tr", {}, ...["When", "Who", "From", "What", "Call", "More"].map(n => h("th", { scope: "col" }, n)))), rows);
   const more = h("button", { type: "button", class: "more-calls", hidden: true, onclick: () => load() }, "Earlier");
   const note = h("p", { class: "nothing", hidden: true });
   main.replaceChildren(

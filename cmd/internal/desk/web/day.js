@@ -97,7 +97,7 @@ const share = (part, whole, kind) => {
 function tactics(list) {
   const top = Math.max(1, ...list.map(t => t.calls || 0));
   return card("By tactic", "Calls in which it was confirmed, and how they were judged.", "",
-    list.length ? h("table", { class: "bars" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Tactic"), h("th", { scope: "col" }), h("th", { scope: "col", class: "n" }, "Calls"), h("th", { scope: "col", class: "n" }, "Scam"), h("th", { scope: "col", class: "n" }, "Not"))),
+    list.length ? h("table", { class: "bars" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Tactic"), h("td"), h("th", { scope: "col", class: "n" }, "Calls"), h("th", { scope: "col", class: "n" }, "Scam"), h("th", { scope: "col", class: "n" }, "Not"))),
       h("tbody", {}, ...list.map(t => {
         const { label, family } = words.tactic(t.tactic);
         return h("tr", { class: `k-${family}` }, h("th", { scope: "row" }, h("a", { href: `#/history?tactic=${encodeURIComponent(t.tactic)}` }, label)),
@@ -109,7 +109,7 @@ function timeToAlert({ buckets = [], p50, p90 }) {
   const top = Math.max(1, ...buckets.map(b => b.n || 0));
   let from = 0;
   return card("Time to alert", p50 === undefined || p50 === null ? "No alert on this day." : `Half within ${words.span(p50)}, nine of ten within ${words.span(p90)}.`, "",
-    buckets.length > 0 && h("table", { class: "bars" }, h("thead", { class: "unseen" }, h("tr", {}, h("th", { scope: "col" }, "After"), h("th", { scope: "col" }), h("th", { scope: "col" }, "Alerts"))),
+    buckets.length > 0 && h("table", { class: "bars" }, h("thead", { class: "unseen" }, h("tr", {}, h("th", { scope: "col" }, "After"), h("td"), h("th", { scope: "col" }, "Alerts"))),
       h("tbody", {}, ...buckets.map(b => {
         const name = b.to ? `${from ? `${words.span(from)} to ` : "under "}${words.span(b.to)}` : `over ${words.span(from)}`;
         from = b.to || from;
@@ -121,7 +121,7 @@ function timeToAlert({ buckets = [], p50, p90 }) {
 function verdicts(of) {
   return card("Levels and verdicts", "What the analysts said of the calls of each level.", "judged",
     h("p", { class: "legend" }, ...[["scam", "Scam"], ["honest", "Not a scam"], ["unjudged", "Not judged"]].map(([kind, name]) => h("span", {}, h("i", { class: kind, "aria-hidden": "true" }), name))),
-    h("table", { class: "bars" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Level"), h("th", { scope: "col" }), h("th", { scope: "col", class: "n" }, "Scam"), h("th", { scope: "col", class: "n" }, "Not"), h("th", { scope: "col", class: "n" }, "Open"))),
+    h("table", { class: "bars" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Level"), h("td"), h("th", { scope: "col", class: "n" }, "Scam"), h("th", { scope: "col", class: "n" }, "Not"), h("th", { scope: "col", class: "n" }, "Open"))),
       h("tbody", {}, ...words.levels.map(level => {
         const v = of[level] || {}, scam = v.scam || 0, not = v.not_scam || 0, open = v.open || 0, all = Math.max(1, scam + not + open);
         return h("tr", { class: `l-${level}` }, h("th", { scope: "row" }, h("span", { class: "badge" }, icon(level), words.levelWords[level].name)),

@@ -116,7 +116,7 @@ export function history({ main, board, me, query }) {
       if (cursor) first?.querySelector("a.go")?.focus();
     } else {
       tell([...parameters(query)].length ? "No ended call fits the search." : "No ended calls are kept yet.",
-        [...parameters(query)].length ? "" : "A call comes here when it is over.");
+        query.get("number") ? "Calls whose numbers are masked are not found by a number." : [...parameters(query)].length ? "" : "A call comes here when it is over.");
     }
   }
 
@@ -158,7 +158,7 @@ export function history({ main, board, me, query }) {
     const field = h("input", { type: "text", id: "delete-number", required: true, autofocus: true, autocomplete: "off", inputmode: "tel", value: query.get("number") || "" });
     const answer = await ask({
       title: "Delete a number", yes: "Count its calls",
-      body: h("div", {}, h("label", { for: "delete-number" }, "The number, as it is shown in the calls"), field),
+      body: h("div", {}, h("label", { for: "delete-number" }, "The whole number. Calls whose numbers are masked are not found by it: delete them one by one."), field),
     });
     const number = field.value.trim();
     if (answer !== "yes" || !number) return;

@@ -53,19 +53,19 @@ export class Row {
       h("span", { class: "c-time" }, unseen("lasts "), this.time),
       this.done);
     this.el = h("li", { class: "call" }, this.link);
-    // A row that is scrolled away is not drawn until it comes back.
+    // Of a row that is scrolled away the words are kept right, for who looks
+    // for them in the page; its line and its clock wait until it comes back.
     this.away = false;
     this.el.addEventListener("contentvisibilityautostatechange", e => {
       this.away = e.skipped;
-      if (!this.away && this.stale) this.draw(this.now);
+      if (!this.away && this.stale) this.drawLine();
     });
   }
 
   update(row, now) {
     this.row = row;
     this.now = now;
-    this.stale = true;
-    if (!this.away) this.draw(now);
+    this.draw(now);
   }
 
   /** Moves the clock on, of a call that goes on and is in view. */
@@ -76,7 +76,6 @@ export class Row {
 
   draw(now) {
     const row = this.row, level = words.level(row.level), live = row.state === "live";
-    this.stale = false;
     const state = live ? "" : row.state === "lost" ? " lost" : " ended";
     const shownLevel = live ? level : words.level(row.peak || row.level);
     attr(this.el, "class", `call l-${shownLevel}${state}${row.ack || row.verdict ? " handled" : ""}`);
@@ -90,10 +89,8 @@ export class Row {
       this.dated ? words.when(row.start) : !live && (row.state === "lost" ? "lost sight of" : `ended ${words.time(row.ended || row.seen)}`)];
     text(this.about, about.filter(Boolean).join(" · "));
     attr(this.link, "href", callHash(row.tenant, row.id));
-    const length = Math.max(lasted(row, now), 10), line = row.line || [];
-    const path = stepPath(line, length, Math.max(16, row.peak_score || 0));
-    attr(this.line, "d", path);
-    attr(this.area, "d", `${path}V${height}H0Z`);
+    this.stale = true;
+    if (!this.away) this.drawLine();
     this.drawChips(row.tactics || []);
     const hearing = words.hearingWords[row.hearing] ? row.hearing : "unknown";
     attr(this.hearing, "class", `c-hear h-${hearing}`);
@@ -103,6 +100,14 @@ export class Row {
     attr(this.hearing, "title", row.reason || (row.shed ? "It should be transcribed, and the machine has no room." : ""));
     text(this.time, words.clock(lasted(row, now)));
     this.drawDone(row);
+  }
+
+  drawLine() {
+    const row = this.row;
+    this.stale = false;
+    const path = stepPath(row.line || [], Math.max(lasted(row, this.now), 10), Math.max(16, row.peak_score || 0));
+    attr(this.line, "d", path);
+    attr(this.area, "d", `${path}V${height}H0Z`);
   }
 
   drawChips(list) {

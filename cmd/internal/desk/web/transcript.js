@@ -46,7 +46,7 @@ export class Transcript {
     for (const event of ["wheel", "touchmove", "keydown", "pointerdown"]) {
       this.scroller.addEventListener(event, () => { this.touched = true; }, { passive: true });
     }
-    this.tip = new Tip(this.scroller);
+    this.tip = new Tip(this.el, this.scroller);
   }
 
   close() {
@@ -303,9 +303,10 @@ function masked(list) {
 
 /** What was found in the words under the pointer, or that have the focus. */
 class Tip {
-  constructor(box) {
+  /** It stands in el, and tells of the words in box. */
+  constructor(el, box) {
     this.el = h("div", { class: "tip", role: "tooltip", id: "tip", hidden: true });
-    document.body.append(this.el);
+    el.append(this.el);
     this.box = box;
     this.of = null;
     const markOf = e => e.target.closest?.("mark");
