@@ -8,6 +8,8 @@ CORPUS  ?= ../shared/corpora
 FUZZTIME ?= 30s
 BUF     := $(GO) tool -modfile=tools.mod buf
 PEERS   := sip-tester baresip tshark iproute2
+# Firefox plays into calls only where there is a sound server.
+BROWSERS := chromium firefox-esr pulseaudio
 # Tests with the tag e2e: those that need telephones or a browser of others.
 E2E     := ./cmd/internal/e2e ./cmd/internal/browsertest ./cmd/internal/trypage ./cmd/internal/desk/desktest
 # What says whether a page can be used by everybody, from npm.
@@ -39,7 +41,7 @@ test: models proto-check ## everything that CI runs
 	$(GO) test -shuffle=on -timeout 12m -run '$(WHOLE)' ./cmd/callwarden
 	@$(MAKE) --no-print-directory e2e
 
-e2e: models peers browser axe ## calls by sipp and baresip give the findings of replay; tshark reads what we send; Chromium shows the pages
+e2e: models peers browser axe ## calls by sipp and baresip give the findings of replay; tshark reads what we send; Chromium and Firefox show the pages
 	CALLWARDEN_SHOTS=$(CURDIR)/out/shots $(GO) test -tags e2e -count=1 -p 1 -timeout 5m $(E2E)
 
 # Tools that are missing are installed, as root or by sudo; that they cannot be
@@ -62,13 +64,14 @@ axe:
 # Where the browser's sandbox cannot be had, as for root in a container, it is
 # left out: only pages of our own are opened.
 browser:
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome-stable >/dev/null || \
-	command -v google-chrome >/dev/null || { \
+	@for tool in chromium firefox-esr pulseaudio; do \
+		command -v $$tool >/dev/null && continue; \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 		$$sudo apt-get update -qq && \
-		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || \
-			{ echo "make browser: chromium is missing; type: sudo apt-get install chromium" >&2; exit 3; }; \
-	}
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(BROWSERS) >/dev/null || \
+			{ echo "make browser: $$tool is missing; type: sudo apt-get install $(BROWSERS)" >&2; exit 3; }; \
+		break; \
+	done
 
 check: lint test ## test, and lint before it
 

@@ -195,11 +195,17 @@ func (p *Page) Shot(file string) {
 	if err != nil {
 		p.t.Fatalf("screenshot %s: %v", file, err)
 	}
+	keep(p.t, file, png)
+}
+
+// keep writes a picture.
+func keep(t testing.TB, file string, png []byte) {
+	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(file, png, 0o600); err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 

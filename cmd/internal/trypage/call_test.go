@@ -66,6 +66,27 @@ func TestACallFromTheBrowserIsHeardAndItsRiskShown(t *testing.T) {
 		p.Wait("the beginning", 5*time.Second, `!setup.hidden && live.hidden`)
 	})
 
+	t.Run("two legs of a recording, in Firefox", func(t *testing.T) {
+		f := browsertest.StartFirefox(t)
+		f.Open(served.URL + "/try/")
+		f.Wait("the page", 20*time.Second, `document.body.dataset.ready`)
+		f.Eval(`(document.querySelector("input[name=way][value=demo]").click(), document.getElementById("demo").value = "fraud-remote.wav", document.getElementById("start").click())`)
+		f.Wait("words", 40*time.Second, `document.querySelector("#turns .caller")`)
+		f.Wait("a likely fraud", 90*time.Second, `document.getElementById("level").innerText === "Probably a fraud"`)
+		f.Shot(filepath.Join(shots, "firefox-warning.png"))
+		f.Eval(`document.getElementById("end").click()`)
+		f.Wait("the end", 30*time.Second, `!document.getElementById("ended").hidden`)
+		if got := f.Eval(`document.getElementById("ended").innerText`); !strings.Contains(got, "The call lasted") || strings.Contains(got, "lost") {
+			t.Errorf("at the end: %q", got)
+		}
+		// Its microphone beeps: what counts is that it is heard, and that a call
+		// that somebody ends is over.
+		f.Eval(`(document.getElementById("again").click(), document.querySelector("input[name=way][value=one]").click(), document.getElementById("start").click())`)
+		f.Wait("a call by microphone", 30*time.Second, `document.getElementById("ears-text").innerText === "Listening"`)
+		f.Eval(`document.getElementById("end").click()`)
+		f.Wait("its end", 30*time.Second, `!document.getElementById("ended").hidden`)
+	})
+
 	t.Run("one microphone", func(t *testing.T) {
 		p := open(t, served, browsertest.Config{Microphone: microphone(t, "fraud-giftcards.wav", audio.Caller)})
 		p.Click("#start")

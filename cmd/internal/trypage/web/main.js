@@ -15,7 +15,7 @@ function tell(problem) {
   const titles = {
     token: "An access token is needed.", busy: "The server is busy.", unavailable: "Not available.", refused: "The call was not taken.",
     unreachable: "The server does not answer.", path: "No connection.", lost: "The connection was lost.", microphone: "No microphone.",
-    insecure: "The microphone is closed to this page.", recording: "That is no recording.", config: "Not switched on.",
+    insecure: "The microphone is closed to this page.", recording: "The recording cannot be played.", config: "Not switched on.",
   };
   $("problem-title").textContent = titles[problem.kind] ?? "That did not work.";
   const again = problem.retryAfter ? ` Try again in ${problem.retryAfter} seconds.` : "";

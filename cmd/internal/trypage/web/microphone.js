@@ -63,7 +63,12 @@ const trail = 1.5; // seconds of silence after a recording, so that its last wor
 // can read; play begins it, and ended resolves when it is over.
 export async function fromRecording(bytes, aloud) {
   const context = new AudioContext();
-  await context.resume();
+  // Some browsers play nothing at all where there is no loudspeaker.
+  await Promise.race([context.resume(), new Promise((resolve) => setTimeout(resolve, 3000))]);
+  if (context.state !== "running") {
+    context.close().catch(() => {});
+    throw new Problem("recording", "This browser plays nothing at the moment. Connect a loudspeaker or headphones, or use another browser.");
+  }
   let sound;
   try {
     sound = await context.decodeAudioData(bytes);
