@@ -292,7 +292,7 @@ func (d *Desk) take(dv natssink.Delivery) {
 const lateMost = 10_000
 
 const (
-	flushEvery = 500 * time.Millisecond
+	flushEvery = 200 * time.Millisecond
 	pruneEvery = time.Hour
 	// A machine that has not been heard of for machineGone is gone, and with
 	// the last one the calls.
