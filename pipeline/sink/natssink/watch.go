@@ -294,7 +294,9 @@ func (c WatchConfig) follow(ctx context.Context, nc *nats.Conn, msgs chan<- rece
 		f.subs = append(f.subs, sub)
 	}
 	if !history {
-		return f, nc.FlushWithContext(ctx)
+		flushing, cancel := context.WithTimeout(ctx, connectTimeout) // which the client insists on
+		defer cancel()
+		return f, nc.FlushWithContext(flushing)
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {

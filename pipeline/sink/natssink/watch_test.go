@@ -227,6 +227,25 @@ func TestWatchEndsQuietlyWithItsContext(t *testing.T) {
 	}
 }
 
+func TestWatchNeedsNoDeadline(t *testing.T) {
+	srv := listening(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	states := make(chan error, 8)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := Follow(ctx, watching(srv.URL()), quiet(), func(err error) { states <- err }, func(Delivery) error { return nil }); err != nil {
+			t.Error(err)
+			states <- err
+		}
+	})
+	if err := <-states; err != nil {
+		t.Errorf("state %v", err)
+	}
+	cancel()
+	wg.Wait()
+}
+
 // decodeTable is what Decode makes of messages; also the fuzz seeds.
 var decodeTable = []struct {
 	name, header, payload, err string
