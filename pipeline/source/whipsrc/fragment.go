@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/pion/webrtc/v4"
 )
@@ -46,6 +47,9 @@ func parseFragment(body []byte) (*fragment, error) {
 			return nil, fmt.Errorf("%w: line %d is not TYPE=VALUE", errFragment, lines+1)
 		}
 		lines++
+		if strings.ContainsFunc(line, unicode.IsControl) {
+			return nil, fmt.Errorf("%w: line %d has control characters", errFragment, lines)
+		}
 		name, value, _ := strings.Cut(line[2:], ":")
 		if line[0] == 'm' {
 			mid = ""

@@ -53,6 +53,7 @@ func FuzzFragment(f *testing.F) {
 		"a=candidate:1387637174 1 udp 2122260223 192.0.2.1 61764 typ host generation 0 ufrag EsAw network-id 1\r\na=end-of-candidates\r\n")
 	f.Add("a=ice-ufrag:abc\na=ice-pwd:x")
 	f.Add("m=\na=mid:\x00\na=candidate:")
+	f.Add("a=candidate:\r00")
 	f.Add("hello")
 	f.Fuzz(func(t *testing.T, body string) {
 		frag, err := parseFragment([]byte(body))
