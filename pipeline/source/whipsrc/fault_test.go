@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
@@ -346,4 +347,105 @@ func TestICERestartGoesOnWithTheCall(t *testing.T) {
 		t.Error("there was another call")
 	default:
 	}
+}
+
+func TestMediaComesToEveryInterfaceAndOverTCP(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		cfg   func(*Config)
+		kinds []webrtc.NetworkType
+		want  string
+	}{
+		{"every interface", func(c *Config) { c.UDP = "0.0.0.0:0" }, []webrtc.NetworkType{webrtc.NetworkTypeUDP4}, " udp "},
+		{"TCP", func(c *Config) { c.TCP = "127.0.0.1:0" }, []webrtc.NetworkType{webrtc.NetworkTypeTCP4}, " tcp "},
+		{"ICE lite", func(c *Config) { c.Lite = true }, []webrtc.NetworkType{webrtc.NetworkTypeUDP4}, "a=ice-lite"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := local()
+			c.cfg(&cfg)
+			s := serve(t, cfg, nil)
+			engine := &webrtc.MediaEngine{}
+			if err := engine.RegisterDefaultCodecs(); err != nil {
+				t.Fatal(err)
+			}
+			var set webrtc.SettingEngine
+			set.LoggerFactory = &logging.DefaultLoggerFactory{Writer: io.Discard}
+			set.SetIncludeLoopbackCandidate(true)
+			set.SetNetworkTypes(c.kinds)
+			set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+			p := pageOf(t, webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(set)), mimePCMU)
+			p.publish(s, "")
+			if answer := p.conn.RemoteDescription().SDP; !strings.Contains(answer, c.want) {
+				t.Errorf("no %q in the answer:\n%s", c.want, answer)
+			}
+			p.connected()
+			p.say(0, 440, 10)
+			s.came(t, 10)
+			p.hangUp()
+			s.over(t)
+		})
+	}
+}
+
+func TestAdvertisedAddressesStandInPlaceOfOurs(t *testing.T) {
+	t.Parallel()
+	cfg := local()
+	cfg.Advertise = []string{"192.0.2.7"}
+	s := serve(t, cfg, nil)
+	res, answer := ask(t, http.DefaultClient, http.MethodPost, s.url+Path, typeSDP, offerOf(audioLine(0, "")))
+	if res.StatusCode != http.StatusCreated || !strings.Contains(answer, " 192.0.2.7 ") || strings.Contains(answer, " 127.0.0.1 ") {
+		t.Errorf("%s\n%s", res.Status, answer)
+	}
+	ask(t, http.DefaultClient, http.MethodDelete, s.url+res.Header.Get("Location"), "", "")
+	http.DefaultClient.CloseIdleConnections()
+	s.over(t)
+}
+
+func TestAddressesThatCannotBeHadAreSaid(t *testing.T) {
+	taken, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, c := range []struct {
+		change func(*Config)
+		say    string
+	}{
+		{func(c *Config) { c.UDP = taken.LocalAddr().String() }, "udp: "},
+		{func(c *Config) { c.TCP = l.Addr().String() }, "tcp: "},
+		{func(c *Config) { c.Listen = l.Addr().String() }, "listen: "},
+		{func(c *Config) { c.UDP, c.Interfaces = "0.0.0.0:0", []string{"none0"} }, "udp: no interface"},
+		{func(c *Config) { c.TokensFile = t.TempDir() + "/none" }, "tokens_file: "},
+		{func(c *Config) { c.Listen, c.TLS = "127.0.0.1:0", TLSConfig{"none", "none"} }, "tls: "},
+		{func(c *Config) { c.ICEServers = []ICEServer{{URL: "turn:x", Username: "u", CredentialFile: "none"}} }, "ice_servers[0].credential_file: "},
+	} {
+		cfg := local()
+		c.change(&cfg)
+		if _, err := New(cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), c.say) {
+			t.Errorf("%v, want %q", err, c.say)
+		}
+	}
+}
+
+func TestOwnHTTPAddressIsServed(t *testing.T) {
+	t.Parallel()
+	cfg := local()
+	cfg.Listen = "127.0.0.1:0"
+	s := serve(t, cfg, nil)
+	if all := s.Addrs(); len(all) != 2 {
+		t.Fatalf("addresses %v", all)
+	}
+	s.url = "http://" + s.Addrs()[0].String()
+	p := newPage(t, mimePCMU)
+	p.publish(s, "")
+	p.connected()
+	p.hangUp()
+	s.over(t)
 }

@@ -39,6 +39,7 @@ type publication struct {
 	id     string
 	tenant string
 	about  *publish
+	codec  string    // that the peer prefers of those that can be heard
 	began  time.Time // zero of its clock
 	conn   *webrtc.PeerConnection
 	events *channel // nil where the offer has no data channel
@@ -86,6 +87,12 @@ func (s *Source) newPublication(tenant string, about *publish, o *offer) (*publi
 	p := &publication{
 		src: s, id: newSecret(), tenant: tenant, about: about, began: time.Now(), offer: o.text, etag: newETag(),
 		wake: make(chan struct{}, 1), released: make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}),
+	}
+	for _, f := range o.audio[0].formats {
+		if f.Kind() == media.Audio {
+			p.codec = f.Encoding
+			break
+		}
 	}
 	for _, v := range voices {
 		cfg := media.DefaultTrackConfig(v.leg)
@@ -582,6 +589,7 @@ func (s *Source) describe(j *join.Call[*publication], parts []*publication, side
 		call.Hypotheses = call.Hypotheses || p.about.Hypotheses
 	}
 	first.about.Describe(attributes) // who began it counts more
+	attributes["codec"] = first.codec
 	for _, p := range parts {
 		if p.about.role != "" {
 			attributes[p.legs[0].leg.String()+"_role"] = p.about.role

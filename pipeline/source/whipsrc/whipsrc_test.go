@@ -156,7 +156,7 @@ func TestTwoPublicationsAreOneCall(t *testing.T) {
 	if h.call.ID != "bank-1" || len(h.call.Warnings()) != 0 {
 		t.Errorf("call %s, warnings %q", h.call.ID, h.call.Warnings())
 	}
-	want := map[string]string{"from": "+12025550123", "to": "+12025550199", "caller_role": "customer", "callee_role": "agent"}
+	want := map[string]string{"from": "+12025550123", "to": "+12025550199", "caller_role": "customer", "callee_role": "agent", "codec": "opus"}
 	for key, value := range want {
 		if h.call.Attributes[key] != value {
 			t.Errorf("attribute %s is %q, want %q", key, h.call.Attributes[key], value)
