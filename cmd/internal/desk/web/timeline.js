@@ -268,7 +268,7 @@ export class Timeline {
     if (stretches[0].at > 0) stretches.unshift({ at: 0, level: "none" });
     stretches.forEach((s, i) => { s.to = i + 1 < stretches.length ? stretches[i + 1].at : this.end; });
     const seen = stretches.filter(s => s.to >= this.from);
-    const signature = seen.map(s => `${this.percent(s.at).toFixed(1)} ${this.percent(s.to).toFixed(1)} ${s.level}`).join();
+    const signature = `${this.plot.clientWidth} ${seen.map(s => `${this.percent(s.at).toFixed(1)} ${this.percent(s.to).toFixed(1)} ${s.level}`).join()}`;
     if (signature === this.stripDrawn) return;
     this.stripDrawn = signature;
     const width = this.plot.clientWidth || 1000;
