@@ -49,7 +49,7 @@ The exit code is 0 only where every call was answered and came to its own end.`,
 		Args: unknownCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	cmd.AddCommand(newCallSIPREC(a), newCallRTP(a), newCallAudioSocket(a), newCallWHIP(a), newCallAudioHook(a), newCallGRPC(a))
+	cmd.AddCommand(newCallSIPREC(a), newCallRTP(a), newCallAudioSocket(a), newCallWHIP(a), newCallAudioHook(a), newCallGRPC(a), newCallTwilio(a), newCallFork(a))
 	return cmd
 }
 
@@ -177,6 +177,59 @@ and printed with --events. "answered after" is until the call is listened to.`
 	f.BoolVar(&c.events, "events", false, "print what comes back, as lines of JSON before the results")
 	_ = cmd.RegisterFlagCompletionFunc("codec", cobra.FixedCompletions([]string{"PCMU", "PCMA", "L16"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+func newCallTwilio(a *app) *cobra.Command {
+	c, cmd := newCallWay(a, caller.Twilio)
+	cmd.Short = "Send calls as Twilio Media Streams does, or Telnyx, SignalWire, Exotel"
+	cmd.Long = `Sends a recorded call as Twilio Media Streams does, or one of those that speak
+its protocol in a dialect: a WebSocket for each call, the audio in JSON, the
+caller as the inbound track. Prompts that come back are counted, told with
+--events, and answered with their mark after the time that they last.`
+	cmd.Example = `  callwarden call twilio call.wav --to ws://127.0.0.1:8080/v1/twilio/
+  callwarden call twilio call.wav --to wss://warden.example/v1/twilio/ --auth-token 12345678901234567890123456789012
+  callwarden call twilio call.wav --to ws://127.0.0.1:8080/v1/twilio/ --speak same --events
+  callwarden call twilio call.wav --to ws://127.0.0.1:8080/v1/twilio/ --dialect telnyx --codec L16 --reorder 5
+  callwarden call twilio call.wav --to ws://127.0.0.1:8080/v1/twilio/ --leg caller --calls 1000 --rate 50 --loop --duration 1m`
+	f := cmd.Flags()
+	f.StringVar(&c.cfg.Codec, "codec", c.cfg.Codec, "of the audio: "+strings.Join(caller.Codecs(), ", ")+"; not every dialect has every one")
+	f.StringVar(&c.cfg.Dialect, "dialect", c.cfg.Dialect, "whose: "+strings.Join(caller.Dialects(), ", "))
+	f.StringVar(&c.cfg.AuthToken, "auth-token", "", "of the Twilio account; signs the requests")
+	c.addWebSocket(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("codec", cobra.FixedCompletions(caller.Codecs(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("dialect", cobra.FixedCompletions(caller.Dialects(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func newCallFork(a *app) *cobra.Command {
+	c, cmd := newCallWay(a, caller.Fork)
+	cmd.Short = "Send calls as FreeSWITCH and jambonz fork them"
+	cmd.Long = `Sends a recorded call as jambonz's listen verb and FreeSWITCH's mod_audio_fork
+do: a WebSocket for each call, JSON that describes it, then 16-bit audio, both
+legs interleaved. Events and prompts that come back are counted, and told with
+--events.`
+	cmd.Example = `  callwarden call fork call.wav --to ws://127.0.0.1:8080/v1/fork/ --events
+  callwarden call fork call.wav --to ws://127.0.0.1:8080/v1/fork/ --sample-rate 48000 --param queue=fraud
+  callwarden call fork call.wav --to ws://127.0.0.1:8080/v1/fork/ --speak json --events
+  callwarden call fork call.wav --to ws://127.0.0.1:8080/v1/fork/ --calls 1000 --rate 50 --loop --duration 1m`
+	cmd.Flags().IntVar(&c.cfg.SampleRate, "sample-rate", 0, "of the audio in Hz (default: the recording's)")
+	c.addWebSocket(cmd)
+	return cmd
+}
+
+// addWebSocket adds the flags of ways that send audio in messages.
+func (c *call) addWebSocket(cmd *cobra.Command) {
+	c.addToken(cmd)
+	f := cmd.Flags()
+	f.Lookup("to").Usage = "where the calls go: the ws or wss URL"
+	f.StringArrayVar(&c.cfg.Params, "param", nil, "what is said of the call, NAME=VALUE; may be given again")
+	f.StringVar(&c.cfg.Speak, "speak", "", "tell that prompts can be played, and how: same, PCMU/8000 (twilio); json, stream (fork)")
+	f.StringVar(&c.loss, "loss", "0%", "share of the messages that is lost on purpose, such as 5%")
+	f.IntVar(&c.cfg.Reorder, "reorder", 0, "send one message in twenty up to so many packets late")
+	f.DurationVar(&c.cfg.Jitter, "jitter", 0, "now and then send nothing for up to so long, and then all of it")
+	f.StringVar(&c.cfg.CA, "tls-ca", "", "PEM file of the authority that signed the server's certificate")
+	f.BoolVar(&c.cfg.Insecure, "tls-insecure", false, "take any certificate")
+	f.BoolVar(&c.events, "events", false, "print what comes back, as lines of JSON before the results")
 }
 
 // newCallWay is a command with the flags that all ways have.
@@ -352,6 +405,9 @@ func printCalls(out io.Writer, r *caller.Results) {
 	fmt.Fprintln(out)
 	if r.Events > 0 {
 		fmt.Fprintf(out, "%d events came back\n", r.Events)
+	}
+	if r.Prompts > 0 {
+		fmt.Fprintf(out, "%d prompts came back\n", r.Prompts)
 	}
 	if r.Reports > 0 {
 		fmt.Fprintf(out, "%d lost, say %d receiver reports\n", r.ReportedLost, r.Reports)

@@ -29,6 +29,8 @@ const (
 	WHIP        = "whip"
 	AudioHook   = "audiohook"
 	GRPC        = "grpc"
+	Twilio      = "twilio"
+	Fork        = "fork"
 )
 
 // Config says what calls are made. The messages of its errors name the flags
@@ -73,7 +75,13 @@ type Config struct {
 	APIKey       string // AudioHook; empty for none
 	ClientSecret string // AudioHook: in base64; signs the requests where it is not empty
 
-	Message time.Duration // gRPC: audio in a message
+	Message    time.Duration // gRPC: audio in a message
+	Dialect    string        // Twilio: one of Dialects
+	AuthToken  string        // Twilio: of the account; signs the requests where it is not empty
+	Params     []string      // Twilio and Fork: what is said of the call, "name=value"
+	Speak      string        // Twilio and Fork: says that prompts can be played, and how; empty says nothing
+	Jitter     time.Duration // Twilio and Fork: now and then nothing is sent for up to so long
+	SampleRate int           // Fork: Hz; 0 for the recording's
 
 	API   string // AudioSocket: http URL that takes what is known of a call
 	Token string // of the HTTP interfaces; empty for none
@@ -82,7 +90,7 @@ type Config struct {
 // DefaultConfig makes one call.
 func DefaultConfig() Config {
 	return Config{
-		Calls: 1, Rate: 50, Codec: "PCMU", Transport: "udp", Message: packetTime,
+		Calls: 1, Rate: 50, Codec: "PCMU", Transport: "udp", Message: packetTime, Dialect: dialectTwilio,
 		From: "+12025550123", FromName: "", Number: "+12025550199",
 	}
 }
@@ -133,6 +141,8 @@ func (c Config) Validate() error {
 		return c.validateAudioHook()
 	case GRPC:
 		return c.validateGRPC()
+	case Twilio, Fork:
+		return c.validateStream()
 	}
 	return fmt.Errorf("%q is none of %s, %s, %s", c.Way, SIPREC, RTP, AudioSocket)
 }
@@ -239,15 +249,14 @@ func open(cfg Config, recs []*Recording, watch *Progress) (way, error) {
 		return newSIPREC(cfg, recs, watch)
 	case RTP:
 		return newPlainRTP(cfg, recs, watch)
-	}
-	if cfg.Way == WHIP {
+	case WHIP:
 		return newWHIP(cfg, recs, watch)
-	}
-	if cfg.Way == AudioHook {
+	case AudioHook:
 		return newAudioHook(cfg, recs, watch)
-	}
-	if cfg.Way == GRPC {
+	case GRPC:
 		return newGRPC(cfg, recs, watch)
+	case Twilio, Fork:
+		return newStreamWay(cfg, recs, watch)
 	}
 	return newAudioSocket(cfg, recs, watch)
 }

@@ -57,6 +57,7 @@ type Results struct {
 	ReportedLost uint64  `json:"packets_lost_told"` // lost, as the receivers' reports say
 	Behind       float64 `json:"behind_ms"`         // most that a packet left too late
 	Events       uint64  `json:"events,omitempty"`  // that came back
+	Prompts      uint64  `json:"prompts,omitempty"` // that came back
 	CallSeconds  float64 `json:"call_s"`
 	WallS        float64 `json:"wall_s"`
 }

@@ -112,7 +112,9 @@ type Step struct {
 }
 
 // Ways are how calls may come.
-func Ways() []string { return []string{caller.SIPREC, caller.RTP, caller.WHIP} }
+func Ways() []string {
+	return []string{caller.SIPREC, caller.RTP, caller.WHIP, caller.Twilio, caller.Fork}
+}
 
 // Run measures all steps, each with a callwarden of its own. What ctx ends
 // returns what it has and ctx.Err().
@@ -305,6 +307,9 @@ func (w *warden) run(ctx context.Context, cfg Config, n int) error {
 	if cfg.Way == caller.SIPREC {
 		w.to = fmt.Sprintf("127.0.0.1:%d", sipPort)
 	}
+	if cfg.Way == caller.Twilio || cfg.Way == caller.Fork {
+		w.to = fmt.Sprintf("ws://127.0.0.1:%d/v1/%s/", httpPort, cfg.Way)
+	}
 	room := n + n/2 + 10 // calls overlap where one follows another
 	media := map[string]any{"bind": "127.0.0.1", "ports": map[string]any{"min": 20000, "max": min(20000+4*room+1, 60001)}}
 	sources := map[string]any{}
@@ -316,6 +321,8 @@ func (w *warden) run(ctx context.Context, cfg Config, n int) error {
 		}
 	case caller.RTP:
 		sources["rtp"] = map[string]any{"enabled": true, "calls": room, "media": media}
+	case caller.Twilio, caller.Fork:
+		sources[cfg.Way] = map[string]any{"enabled": true, "connections": room}
 	case caller.WHIP:
 		sources["whip"] = map[string]any{"enabled": true, "publications": room, "udp": fmt.Sprintf("127.0.0.1:%d", sipPort)}
 	}

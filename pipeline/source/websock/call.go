@@ -44,11 +44,14 @@ func (s *Server) Hear(ctx context.Context, c *Conn, handle source.Handler, call 
 	s.Count.Calls.Add(1)
 	s.Count.Legs.Add(int64(len(call.Legs)))
 	var reading sync.WaitGroup
+	var f *Fault                 // of read, once ended is closed
+	ended := make(chan struct{}) // closed below, before the line tells it
 	reading.Go(func() {
 		err := read()
+		fault := errors.As(err, &f)
+		close(ended)
 		line.End(err)
-		var f *Fault
-		if errors.As(err, &f) {
+		if fault {
 			s.Count.Malformed.Add(1)
 			s.log.Warn("call ended for what its peer sent", "source", s.protocol.Name, "call", call.ID, "err", err)
 			c.Close(f.Status, f.Why)
@@ -58,7 +61,15 @@ func (s *Server) Hear(ctx context.Context, c *Conn, handle source.Handler, call 
 	s.Count.Calls.Add(-1)
 	s.Count.Legs.Add(-int64(len(call.Legs)))
 	line.Close()
+	fault := false
+	select {
+	case <-ended:
+		fault = f != nil
+	default:
+	}
 	switch {
+	case fault:
+		c.Close(f.Status, f.Why)
 	case errors.Is(err, source.ErrBusy):
 		s.Count.Refused.Add(1)
 		c.Close(TryLater, "busy")
