@@ -25,7 +25,8 @@ type ledger struct {
 	calls  []*source.Call
 	heard  []map[audio.Leg][]int16 // by call
 	refuse error
-	tell   []sink.Event // at the end of each call
+	tell   []sink.Event   // at the end of each call, or with say
+	say    *source.Prompt // at the beginning of each call
 }
 
 func (l *ledger) handle(ctx context.Context, call *source.Call) error {
@@ -35,12 +36,22 @@ func (l *ledger) handle(ctx context.Context, call *source.Call) error {
 	if call.Admitted != nil {
 		call.Admitted()
 	}
+	if l.say != nil {
+		for _, ev := range l.tell {
+			call.Peer.Tell(ev)
+		}
+		if err := call.Peer.(source.Player).Play(*l.say); err != nil {
+			return err
+		}
+	}
 	pcm := make(map[audio.Leg][]int16)
 	for {
 		f, err := call.Audio.ReadFrame(ctx)
 		if err != nil {
-			for _, ev := range l.tell {
-				call.Peer.Tell(ev)
+			if l.say == nil {
+				for _, ev := range l.tell {
+					call.Peer.Tell(ev)
+				}
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()

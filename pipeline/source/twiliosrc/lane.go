@@ -91,7 +91,9 @@ func (l *lane) take(m media, at time.Duration) error {
 		l.base.known, l.base.at = true, max(at-span, 0)-stamp
 	}
 	if !l.begun {
-		l.begun, l.next = true, stamp
+		l.hold(held{stamp: stamp, chunk: m.chunk, payload: payload, came: at})
+		l.begin(at)
+		return nil
 	}
 	switch ahead := stamp - l.next; {
 	case ahead < -span/2:
@@ -108,6 +110,22 @@ func (l *lane) take(m media, at time.Duration) error {
 		l.drain(at)
 	}
 	return nil
+}
+
+// begin begins with the first message, or when it has been waited for long
+// enough.
+func (l *lane) begin(at time.Duration) {
+	first := l.held[0]
+	if first.stamp > 0 && first.chunk.n > 1 && !l.waited(at) {
+		return
+	}
+	l.begun, l.next = true, first.stamp
+	l.drain(at)
+}
+
+// waited reports whether what is held has waited for its turn long enough.
+func (l *lane) waited(at time.Duration) bool {
+	return len(l.held) > mostHeld || slices.ContainsFunc(l.held, func(h held) bool { return at-h.came >= l.window })
 }
 
 // unwrap is the payload without base64, good until the next.
@@ -173,14 +191,17 @@ func (l *lane) hold(h held) {
 
 // drain plays what was held as far as it follows, and what has waited too long.
 func (l *lane) drain(at time.Duration) {
+	if len(l.held) > 0 && !l.begun {
+		l.begin(at)
+		return
+	}
 	for len(l.held) > 0 {
 		h := l.held[0]
 		span := audio.Span(l.samples(len(h.payload)), l.rateHz)
-		late := len(l.held) > mostHeld || slices.ContainsFunc(l.held, func(h held) bool { return at-h.came >= l.window })
 		switch ahead := h.stamp - l.next; {
 		case ahead < -span/2: // what was due came twice
 			l.count.Duplicate.Add(1)
-		case ahead <= span/2, late:
+		case ahead <= span/2, l.waited(at):
 			l.play(h.stamp, h.chunk, h.payload)
 		default:
 			return
