@@ -27,18 +27,23 @@ func TestThePageSaysWhichKeySwitchesItOn(t *testing.T) {
 	p := browsertest.Start(t, browsertest.Config{}).Page(t)
 	p.Open(served.URL + "/try/")
 	p.WaitText(10*time.Second, "#problem", "sources.whip.enabled: true")
-	pictures(p, "setup")
+	look(t, p, "setup")
 }
 
-// pictures keeps what the page looks like on a telephone, a tablet and a desk,
-// by day and by night.
-func pictures(p *browsertest.Page, name string) {
-	for _, width := range []int64{360, 800, 1280} {
-		for scheme, dark := range map[string]bool{"light": false, "dark": true} {
-			p.Prefer(dark, true)
+// look keeps what the page looks like on a telephone, a tablet and a desk, by
+// day and by night, and holds it to what everybody can use.
+func look(t *testing.T, p *browsertest.Page, name string) {
+	t.Helper()
+	for scheme, dark := range map[string]bool{"light": false, "dark": true} {
+		p.Prefer(dark, true)
+		for _, width := range []int64{360, 800, 1280} {
 			p.Size(width, 800)
+			if over := browsertest.Eval[int](p, "document.documentElement.scrollWidth - innerWidth"); over > 0 {
+				t.Errorf("%s is %d pixels wider than a window of %d", name, over, width)
+			}
 			p.Shot(filepath.Join(shots, fmt.Sprintf("%s-%d-%s.png", name, width, scheme)))
 		}
+		p.Accessible(name + " " + scheme)
 	}
 }
 
@@ -73,7 +78,7 @@ func TestEventsOfACallAreDrawn(t *testing.T) {
 			t.Errorf("%s shows %q, want %q in it", selector, got, want)
 		}
 	}
-	pictures(p, "drawn")
+	look(t, p, "drawn")
 }
 
 // replay is what callwarden finds in one of our calls, an event each.

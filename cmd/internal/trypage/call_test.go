@@ -21,10 +21,10 @@ sources:
   whip: {enabled: true, udp: "127.0.0.1:0"}
 `
 
-// open is the page, ready, on a browser of its own.
-func open(t *testing.T, served *browsertest.Served, cfg browsertest.Config) *browsertest.Page {
+// open is the page, ready.
+func open(t *testing.T, served *browsertest.Served, in *browsertest.Browser) *browsertest.Page {
 	t.Helper()
-	p := browsertest.Start(t, cfg).Page(t)
+	p := in.Page(t)
 	p.Prefer(false, true)
 	p.Open(served.URL + "/try/")
 	p.Wait("the page", 10*time.Second, `document.body.dataset.ready`)
@@ -40,7 +40,7 @@ func TestACallFromTheBrowserIsHeardAndItsRiskShown(t *testing.T) {
 	served := browsertest.Serve(t, browsertest.Build(t), with)
 
 	t.Run("two legs of a recording", func(t *testing.T) {
-		p := open(t, served, browsertest.Config{})
+		p := open(t, served, browsertest.Start(t, browsertest.Config{}))
 		choose(p, "demo")
 		p.Do(browsertest.Script(`demo.value = "fraud-code.wav"`))
 		p.Click("#start")
@@ -61,7 +61,7 @@ func TestACallFromTheBrowserIsHeardAndItsRiskShown(t *testing.T) {
 		if got := p.Text("#eyebrow"); !strings.Contains(got, "highest") {
 			t.Errorf("the eyebrow says %q", got)
 		}
-		pictures(p, "call-over")
+		look(t, p, "call-over")
 		p.Click("#again")
 		p.Wait("the beginning", 5*time.Second, `!setup.hidden && live.hidden`)
 	})
@@ -88,7 +88,7 @@ func TestACallFromTheBrowserIsHeardAndItsRiskShown(t *testing.T) {
 	})
 
 	t.Run("one microphone", func(t *testing.T) {
-		p := open(t, served, browsertest.Config{Microphone: microphone(t, "fraud-giftcards.wav", audio.Caller)})
+		p := open(t, served, browsertest.Start(t, browsertest.Config{Microphone: microphone(t, "fraud-giftcards.wav", audio.Caller)}))
 		p.Click("#start")
 		p.WaitText(20*time.Second, "#ears-text", "Listening")
 		p.Wait("a meter that moves", 20*time.Second, `document.querySelector(".meter i").style.transform > "scaleX(0.2)"`)

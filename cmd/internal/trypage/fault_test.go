@@ -22,6 +22,7 @@ sources: {whip: {enabled: true, udp: "127.0.0.1:0" $MORE}}
 
 func TestWhatGoesWrongIsSaidInPlainWords(t *testing.T) {
 	binary := browsertest.Build(t)
+	browser := browsertest.Start(t, browsertest.Config{})
 
 	t.Run("no token, a wrong one, the right one", func(t *testing.T) {
 		tokens := filepath.Join(t.TempDir(), "tokens")
@@ -29,7 +30,7 @@ func TestWhatGoesWrongIsSaidInPlainWords(t *testing.T) {
 			t.Fatal(err)
 		}
 		served := browsertest.Serve(t, binary, strings.Replace(deaf, "$MORE", `, tokens_file: "`+tokens+`"`, 1))
-		p := open(t, served, browsertest.Config{})
+		p := open(t, served, browser)
 		p.Expect("status of 401")
 		choose(p, "demo")
 		p.Click("#start")
@@ -52,10 +53,10 @@ func TestWhatGoesWrongIsSaidInPlainWords(t *testing.T) {
 
 	t.Run("busy", func(t *testing.T) {
 		served := browsertest.Serve(t, binary, strings.Replace(deaf, "$MORE", ", publications: 1, retry_after: 7s", 1))
-		first := open(t, served, browsertest.Config{})
+		first := open(t, served, browser)
 		first.Click("#start")
 		first.Wait("the first call", 20*time.Second, `!live.hidden`)
-		second := open(t, served, browsertest.Config{})
+		second := open(t, served, browser)
 		second.Expect("status of 503")
 		second.Click("#start")
 		second.WaitText(10*time.Second, "#problem", "busy")
@@ -69,14 +70,14 @@ func TestWhatGoesWrongIsSaidInPlainWords(t *testing.T) {
 	served := browsertest.Serve(t, binary, strings.Replace(deaf, "$MORE", "", 1))
 
 	t.Run("no leave to use the microphone", func(t *testing.T) {
-		p := open(t, served, browsertest.Config{Refuse: true})
+		p := open(t, served, browsertest.Start(t, browsertest.Config{Refuse: true}))
 		p.Click("#start")
 		p.WaitText(10*time.Second, "#problem", "did not get leave to use the microphone")
 		p.Shot(filepath.Join(shots, "fault-microphone.png"))
 	})
 
 	t.Run("neither https nor this machine", func(t *testing.T) {
-		p := browsertest.Start(t, browsertest.Config{}).Page(t)
+		p := browser.Page(t)
 		p.Open(strings.Replace(served.URL, "127.0.0.1", browsertest.Elsewhere, 1) + "/try/")
 		p.WaitText(10*time.Second, "#problem", "only to pages that come over https")
 		if !browsertest.Eval[bool](p, `document.querySelector("input[value=one]").disabled && document.querySelector("input[value=demo]").checked`) {
@@ -88,7 +89,7 @@ func TestWhatGoesWrongIsSaidInPlainWords(t *testing.T) {
 	})
 
 	t.Run("a file that is no recording", func(t *testing.T) {
-		p := open(t, served, browsertest.Config{})
+		p := open(t, served, browser)
 		choose(p, "file")
 		p.Click("#start")
 		p.WaitText(10*time.Second, "#problem", "Choose a file first.")
@@ -103,7 +104,7 @@ func TestWhatGoesWrongIsSaidInPlainWords(t *testing.T) {
 
 	t.Run("the server goes away", func(t *testing.T) {
 		own := browsertest.Serve(t, binary, strings.Replace(deaf, "$MORE", "", 1))
-		p := open(t, own, browsertest.Config{})
+		p := open(t, own, browser)
 		p.Expect("ERR_CONNECTION_REFUSED")
 		p.Click("#start")
 		p.WaitText(20*time.Second, "#ears-text", "Listening")
