@@ -74,6 +74,7 @@ type Info struct {
 	Language string // BCP 47
 	RateHz   int    // sample rate the model wants; other rates are resampled before it
 	Phrases  bool   // can decode against a closed phrase list
+	Hints    bool   // makes use of Options.Hints
 	// Native engines hold an OS thread while they decode: the caller lets at
 	// most one Write or Finish per core run at a time.
 	Native bool

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -76,6 +77,14 @@ func TestBackendsElsewhereSayWhatIsWrong(t *testing.T) {
 	if err := os.WriteFile(settings, []byte("boots: 10\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := l.Addr().String() // nobody is there once it is closed
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args []string
 		code int
@@ -88,6 +97,8 @@ func TestBackendsElsewhereSayWhatIsWrong(t *testing.T) {
 		{[]string{"riva", "--transcriber", "a:1", "--backend-settings", "/nowhere"}, exitUsage, "/nowhere"},
 		{[]string{"riva", "--transcriber", "a:1", "--transcriber-token-file", settings}, exitUsage, "in the clear"},
 		{[]string{"openai"}, exitUsage, "openai.address"},
+		{[]string{"voskserver", "--transcriber", away}, exitFailed, "speech.wav was not heard: opening recogniser: vosk server"},
+		{[]string{"riva", "--transcriber", away}, exitFailed, "speech.wav was not heard: opening recogniser: riva server"},
 		{[]string{"openai", "--transcriber", "http://a,http://b"}, exitUsage, "one address"},
 		{[]string{"sherpa"}, exitUsage, "--model"},
 		{[]string{"sherpa", "--model", dir}, exitNotInstalled, "encoder"},

@@ -178,7 +178,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 
 // Info is what the server can do, as far as this side knows.
 func (e *Engine) Info() transcribe.Info {
-	return transcribe.Info{Backend: "openai", Model: e.cfg.Model, Language: e.cfg.Language, RateHz: e.cfg.RateHz}
+	return transcribe.Info{Backend: "openai", Model: e.cfg.Model, Language: e.cfg.Language, RateHz: e.cfg.RateHz, Hints: e.cfg.PromptBytes > 0}
 }
 
 // Open starts a session; the server is asked when somebody has spoken. In a

@@ -222,6 +222,20 @@ func (e *Engine) pick(avoid *peer) (*peer, error) {
 	return best, nil
 }
 
+// Ready is why no leg could be heard now, nil if one could. That all recognisers
+// are full does not count: it passes by itself.
+func (e *Engine) Ready() error {
+	var whys []string
+	for _, p := range e.peers {
+		err := p.there()
+		if err == nil {
+			return nil
+		}
+		whys = append(whys, p.addr+": "+err.Error())
+	}
+	return errors.New(strings.Join(whys, "; "))
+}
+
 // Open begins a leg. Where no recogniser can be had, a live leg is away from
 // its beginning, and a recorded one waits for Config.Patience.
 func (e *Engine) Open(ctx context.Context, opt transcribe.Options) (transcribe.Session, error) {

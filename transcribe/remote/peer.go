@@ -142,6 +142,22 @@ func (p *peer) state(now time.Time) (load float64, usable bool, why error) {
 	return float64(streams) / float64(max(1, p.caps.Capacity)), true, nil
 }
 
+// there is why the peer cannot be used at all, nil if it can; being full does
+// not count.
+func (p *peer) there() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.up && p.caps.Draining:
+		return errors.New("it is about to end")
+	case !p.up && p.why == nil:
+		return errors.New("it has not answered yet")
+	case !p.up:
+		return p.why
+	}
+	return nil
+}
+
 // leave leaves the peer alone for a while.
 func (p *peer) leave(d time.Duration, why error) {
 	p.mu.Lock()
@@ -181,7 +197,7 @@ func plain(err error) error {
 
 // infoOf is what an engine at the other end can do.
 func infoOf(name string, caps *callwardenv1.GetCapabilitiesResponse) transcribe.Info {
-	info := transcribe.Info{Backend: name, Model: caps.Model, RateHz: int(caps.RateHz), Phrases: caps.Phrases}
+	info := transcribe.Info{Backend: name, Model: caps.Model, RateHz: int(caps.RateHz), Phrases: caps.Phrases, Hints: caps.Hints}
 	if len(caps.Languages) > 0 {
 		info.Language = caps.Languages[0]
 	}

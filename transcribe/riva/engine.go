@@ -172,7 +172,7 @@ func (e *Engine) Info() transcribe.Info {
 	if model == "" {
 		model = e.servers[0].String()
 	}
-	return transcribe.Info{Backend: "riva", Model: model, Language: e.cfg.Language, RateHz: e.cfg.RateHz}
+	return transcribe.Info{Backend: "riva", Model: model, Language: e.cfg.Language, RateHz: e.cfg.RateHz, Hints: e.cfg.Boost > 0 && e.cfg.MaxHints > 0}
 }
 
 // Open opens a stream with the first server that takes it. Riva tells of a

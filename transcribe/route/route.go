@@ -211,6 +211,7 @@ func (e *Engine) least() transcribe.Info {
 		}
 		info.RateHz = max(info.RateHz, b.info.RateHz)
 		info.Phrases = info.Phrases && b.info.Phrases
+		info.Hints = info.Hints || b.info.Hints // to one that does not use them they do no harm
 		info.Native = info.Native || b.info.Native
 		models = append(models, b.name+":"+b.info.Model)
 	}

@@ -184,7 +184,7 @@ func (s *Service) GetCapabilities(context.Context, *callwardenv1.GetCapabilities
 	answer := &callwardenv1.GetCapabilitiesResponse{
 		Backend: s.info.Backend, Model: s.info.Model,
 		RateHz: int32(s.info.RateHz), MinRateHz: minRateHz, MaxRateHz: maxRateHz,
-		Phrases: s.info.Phrases, Vocabulary: vocabulary,
+		Phrases: s.info.Phrases, Hints: s.info.Hints, Vocabulary: vocabulary,
 		Capacity: int32(s.cfg.Streams), Streams: int32(streams), Full: full, Draining: draining,
 		Version: s.cfg.Version,
 	}

@@ -554,7 +554,7 @@ func TestHealthAndReflectionAnswer(t *testing.T) {
 func TestCapabilitiesAndWords(t *testing.T) {
 	r := start(t, &transcribetest.Echo{Language: "en-GB"}, func(c *Config) { c.Version = "1.2" })
 	caps, err := r.client.GetCapabilities(t.Context(), &callwardenv1.GetCapabilitiesRequest{})
-	if err != nil || caps.Backend != "echo" || caps.RateHz != 16000 || caps.Languages[0] != "en-GB" || !caps.Phrases || !caps.Vocabulary || caps.Version != "1.2" {
+	if err != nil || caps.Backend != "echo" || caps.RateHz != 16000 || caps.Languages[0] != "en-GB" || !caps.Phrases || !caps.Hints || !caps.Vocabulary || caps.Version != "1.2" {
 		t.Errorf("capabilities: %v, %v", caps, err)
 	}
 	words, err := r.client.LookUpWords(t.Context(), &callwardenv1.LookUpWordsRequest{Words: []string{"wa", "other", "wb"}})
@@ -562,6 +562,9 @@ func TestCapabilitiesAndWords(t *testing.T) {
 		t.Errorf("unknown: %v, %v", words, err)
 	}
 	other := start(t, &transcribetest.Faulty{}, nil)
+	if caps, err := other.client.GetCapabilities(t.Context(), &callwardenv1.GetCapabilitiesRequest{}); err != nil || caps.Hints {
+		t.Errorf("an engine that uses no hints: %v, %v", caps, err)
+	}
 	if _, err := other.client.LookUpWords(t.Context(), &callwardenv1.LookUpWordsRequest{Words: []string{"a"}}); status.Code(err) != codes.Unimplemented {
 		t.Errorf("words of an engine that tells none: %v", err)
 	}

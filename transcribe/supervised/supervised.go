@@ -152,6 +152,18 @@ func (e *Engine) socket() string { return filepath.Join(e.dir, "s") }
 // Restarts is how often the process was started again.
 func (e *Engine) Restarts() uint64 { return e.restarts.Load() }
 
+// Ready is why no leg could be heard now, nil if one could: the process has
+// ended and the next one does not answer yet.
+func (e *Engine) Ready() error {
+	if e.Process() == 0 {
+		return fmt.Errorf("%s: %w and is started again", filepath.Base(e.cfg.Command[0]), errEnded)
+	}
+	if err := e.Engine.Ready(); err != nil {
+		return fmt.Errorf("%s does not answer: %w", filepath.Base(e.cfg.Command[0]), err)
+	}
+	return nil
+}
+
 // Process is the id of the process that hears now; 0 where there is none.
 func (e *Engine) Process() int { return int(e.pid.Load()) }
 

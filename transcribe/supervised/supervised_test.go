@@ -237,7 +237,7 @@ func words(from, to int16) (all []int16, text string) {
 
 func TestKilledProcessIsReplacedAndNothingIsLost(t *testing.T) {
 	e, log := start(t, "echo")
-	if info := e.Info(); info.Backend != "supervised" || info.Native {
+	if info := e.Info(); info.Backend != "supervised" || info.Native || !info.Hints {
 		t.Errorf("info %+v", info)
 	}
 	numbers, want := words(20, 79)
@@ -269,6 +269,21 @@ func TestKilledProcessIsReplacedAndNothingIsLost(t *testing.T) {
 	if text := log.String(); !strings.Contains(text, "transcriber process has ended") || !strings.Contains(text, "signal: killed") {
 		t.Errorf("log says\n%s", text)
 	}
+}
+
+func TestProcessThatIsGoneIsNotReady(t *testing.T) {
+	e, _ := start(t, "echo")
+	if err := e.Ready(); err != nil {
+		t.Fatalf("at the start: %v", err)
+	}
+	t.Setenv(asChild, "missing") // for those that come after it
+	kill(t, e.Process())
+	waitFor(t, "that to be said", func() bool { return e.Ready() != nil })
+	if err := e.Ready(); !strings.Contains(err.Error(), "supervised.test") {
+		t.Errorf("it is said as %q", err)
+	}
+	t.Setenv(asChild, "echo")
+	waitFor(t, "the next one", func() bool { return e.Ready() == nil })
 }
 
 // Audio that ends every process that hears it is left out after some, with all

@@ -65,9 +65,9 @@ func Speak(rateHz int, words []int16, each time.Duration, perUtterance int) (pcm
 	return pcm
 }
 
-// Info takes phrase lists, and does nothing with them.
+// Info takes phrase lists and hints, and does nothing with them.
 func (e *Echo) Info() transcribe.Info {
-	return transcribe.Info{Backend: "echo", Model: "echo", Language: e.Language, RateHz: e.rate(), Phrases: true}
+	return transcribe.Info{Backend: "echo", Model: "echo", Language: e.Language, RateHz: e.rate(), Phrases: true, Hints: true}
 }
 
 func (e *Echo) rate() int {
