@@ -198,10 +198,14 @@ func (r *replay) conclude(t *tally, stats natssink.Stats, heard, delivered error
 	if delivered != nil {
 		fmt.Fprintln(r.err, "callwarden:", delivered)
 	}
+	unheard := t.unheard()
+	for _, e := range eachError(unheard) {
+		fmt.Fprintln(r.err, "callwarden:", e)
+	}
 	if errors.Is(heard, context.Canceled) {
 		fmt.Fprintln(r.err, "callwarden: interrupted: calls were not heard to their end")
 	}
-	if err := errors.Join(heard, delivered); err != nil {
+	if err := errors.Join(heard, unheard, delivered); err != nil {
 		return &quietError{err}
 	}
 	return nil

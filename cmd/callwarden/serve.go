@@ -233,6 +233,9 @@ func (s *server) run(ctx context.Context) (err error) {
 		}
 	}
 	s.health.set("engine", nil)
+	if r, ok := engine.(interface{ Ready() error }); ok { // it may be lost and come back
+		s.health.ask("engine", r.Ready)
+	}
 
 	judging := judgeFlags{packs: s.cfg.Judge.Packs, country: s.cfg.Judge.Country, unmasked: s.cfg.Calls.Unmasked, key: "judge.packs"}
 	packs, judge, err := judging.judgeBy(s.cfg.Risk, s.log)

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -67,6 +69,24 @@ func (t *tally) knows(file string) bool {
 		}
 	}
 	return false
+}
+
+// unheard are errors about calls of which a leg was not heard to its end because
+// the recogniser could not be had, or failed: what is said of them is not all.
+func (t *tally) unheard() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs []error
+	for _, c := range t.calls {
+		for _, l := range c.ended.GetLegs() {
+			if l.GetHearing() == callwardenv1.Hearing_HEARING_DEAF {
+				errs = append(errs, fmt.Errorf("%s was not heard: %s", c.name, l.GetReason()))
+				break
+			}
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
 }
 
 // print writes a line a call, the worst first.
