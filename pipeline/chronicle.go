@@ -444,6 +444,11 @@ func (c *chronicle) attributes() map[string]string {
 			out[k] = spoken.Mask(v)
 		}
 	}
+	for _, party := range []string{"from", "to"} {
+		if id := NumberID(c.p.numberKey, c.call.Attributes[party]); id != "" {
+			out[party+"_id"] = id
+		}
+	}
 	return out
 }
 

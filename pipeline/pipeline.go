@@ -35,6 +35,10 @@ type Config struct {
 	// Hypotheses also tells unfinished transcript segments, for those who
 	// show words as they are spoken.
 	Hypotheses bool `yaml:"hypotheses"`
+	// NumberKeyFile holds a secret of at least 16 bytes: events then also have
+	// from_id and to_id, which stand for the masked numbers; see NumberID.
+	// Empty leaves them out.
+	NumberKeyFile string `yaml:"number_key_file"`
 	// Levels also tells how loud the legs of live calls are, every second, for
 	// those who draw it.
 	Levels bool `yaml:"-"` // whoever publishes them says so
@@ -69,6 +73,8 @@ type Pipeline struct {
 	judge  Judge
 	sink   sink.Sink
 	log    *slog.Logger
+
+	numberKey []byte // nil for none
 }
 
 // New returns a Pipeline whose parts the caller opened and closes.
@@ -76,7 +82,14 @@ func New(cfg Config, l *listen.Listener, j Judge, s sink.Sink, log *slog.Logger)
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Pipeline{cfg: cfg, listen: l, judge: j, sink: s, log: log}, nil
+	p := &Pipeline{cfg: cfg, listen: l, judge: j, sink: s, log: log}
+	if cfg.NumberKeyFile != "" {
+		var err error
+		if p.numberKey, err = ReadNumberKey(cfg.NumberKeyFile, false); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
 }
 
 // Listen hears call to its end and returns when its last event is published;

@@ -56,6 +56,7 @@ the events of a NATS server and tells it what people do. Without --tokens or
 	f.StringVar(&cfg.TokensFile, "tokens", cfg.TokensFile, "file of those who may sign in: TOKEN USER ROLE TENANTS in each line")
 	f.StringSliceVar(&cfg.Proxy.Networks, "proxy", nil, "networks of the reverse proxy that has people sign in")
 	f.StringVar(&cfg.Dir, "dir", cfg.Dir, "folder of the history and the audit log; empty for neither")
+	f.StringVar(&cfg.NumberKeyFile, "number-key", "", "file with the key of serve's calls.number_key_file, to find calls by masked numbers")
 	f.IntVar(&cfg.Days, "days", cfg.Days, "how long calls stay in the history")
 	f.DurationVar(&cfg.Keep, "keep", cfg.Keep, "how long an ended call stays in the overview")
 	f.DurationVar(&cfg.Since, "since", cfg.Since, "how far back the stream is read at the start")
@@ -116,7 +117,11 @@ func (s *server) startDesk() (closeDesk func() error, err error) {
 	var running sync.WaitGroup
 	var ended error
 	if s.hasDesk() {
-		d, err := desk.New(s.cfg.Desk.Config, desk.From{Connection: s.natsAt, Stream: s.cfg.Sinks.NATS.Config.Stream, Version: version()}, s.log)
+		cfg := s.cfg.Desk.Config
+		if cfg.NumberKeyFile == "" {
+			cfg.NumberKeyFile = s.cfg.Calls.NumberKeyFile
+		}
+		d, err := desk.New(cfg, desk.From{Connection: s.natsAt, Stream: s.cfg.Sinks.NATS.Config.Stream, Version: version()}, s.log)
 		if err != nil {
 			cancel()
 			return nil, fmt.Errorf("desk.%w", err)

@@ -267,6 +267,9 @@ func (s *server) run(ctx context.Context) (err error) {
 	s.mu.Unlock()
 	calls := s.cfg.Calls
 	calls.Levels = s.cfg.Sinks.NATS.Enabled && s.cfg.Sinks.NATS.Config.Levels
+	if s.hasDesk() && calls.NumberKeyFile == "" {
+		calls.NumberKeyFile, _ = s.cfg.Desk.Config.NumberKey() // the desk has made it where there was none
+	}
 	if s.pipe, err = pipeline.New(calls, s.listener, judge, way, s.log); err != nil {
 		return usagef("calls: %w", err)
 	}

@@ -73,6 +73,8 @@ type Row struct {
 	FromName  string `json:"from_name,omitempty"`
 	To        string `json:"to,omitempty"`
 	ToName    string `json:"to_name,omitempty"`
+	FromID    string `json:"from_id,omitempty"` // stand for the numbers where those are masked
+	ToID      string `json:"to_id,omitempty"`
 	Direction string `json:"direction,omitempty"`
 	Codec     string `json:"codec,omitempty"`
 	Consent   string `json:"consent,omitempty"`

@@ -157,6 +157,7 @@ func (e *entry) started(row *Row, d *callwardenv1.CallStarted) {
 	}
 	a := e.attributes
 	row.From, row.FromName, row.To, row.ToName = a["from"], a["from_name"], a["to"], a["to_name"]
+	row.FromID, row.ToID = a["from_id"], a["to_id"]
 	row.Direction, row.Codec, row.Consent, row.Language = a["direction"], a["codec"], a["consent"], a["language"]
 	row.CanPlay = d.GetCanPlay()
 	row.Listen = cmp.Or(row.Listen, d.GetListen())

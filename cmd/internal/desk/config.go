@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	"github.com/callwarden/callwarden/cmd/internal/board"
@@ -31,6 +32,10 @@ type Config struct {
 
 	// Dir keeps the history of calls and the audit log; empty for neither.
 	Dir string `yaml:"dir"`
+	// NumberKeyFile is that of the calls, so that they are found by numbers that
+	// are masked in events; empty for number.key in Dir, which is made where
+	// there is none.
+	NumberKeyFile string `yaml:"number_key_file"`
 	// Days is how long a call is kept in the history.
 	Days int `yaml:"days"`
 }
@@ -103,4 +108,15 @@ func parseNetwork(s string) (netip.Prefix, error) {
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	return netip.ParsePrefix(s)
+}
+
+const numberKeyFile = "number.key"
+
+// NumberKey is the file of the key that stands behind the ids of numbers, and
+// whether it is to be made where there is none; empty for no key.
+func (c Config) NumberKey() (file string, own bool) {
+	if c.NumberKeyFile != "" || c.Dir == "" {
+		return c.NumberKeyFile, false
+	}
+	return filepath.Join(c.Dir, numberKeyFile), true
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/callwarden/callwarden/cmd/internal/board"
+	"github.com/callwarden/callwarden/pipeline"
 	"github.com/callwarden/callwarden/pipeline/sink"
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
@@ -29,17 +30,18 @@ type From struct {
 // Desk is one desk. Its Handler answers from the moment that it is made; what
 // it knows comes while Run runs.
 type Desk struct {
-	cfg     Config
-	from    From
-	log     *slog.Logger
-	now     func() time.Time
-	board   *board.Board
-	door    *door
-	store   *store // nil without a folder
-	audit   *audit // nil without a folder
-	files   map[string]file
-	epoch   string        // of the versions of the board
-	closing chan struct{} // closed by Run when it ends
+	cfg       Config
+	from      From
+	log       *slog.Logger
+	now       func() time.Time
+	board     *board.Board
+	door      *door
+	store     *store // nil without a folder
+	audit     *audit // nil without a folder
+	files     map[string]file
+	numberKey []byte        // nil for none
+	epoch     string        // of the versions of the board
+	closing   chan struct{} // closed by Run when it ends
 
 	mu          sync.Mutex
 	nats        natsState
@@ -95,6 +97,11 @@ func New(cfg Config, from From, log *slog.Logger) (_ *Desk, err error) {
 			return nil, err
 		}
 		if d.audit, err = openAudit(cfg.Dir, log); err != nil {
+			return nil, err
+		}
+	}
+	if file, own := cfg.NumberKey(); file != "" {
+		if d.numberKey, err = pipeline.ReadNumberKey(file, own); err != nil {
 			return nil, err
 		}
 	}

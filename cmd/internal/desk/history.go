@@ -14,6 +14,7 @@ import (
 	_ "time/tzdata" // pages of a day are of the reader's zone, whatever this machine knows
 
 	"github.com/callwarden/callwarden/cmd/internal/board"
+	"github.com/callwarden/callwarden/pipeline"
 	"github.com/callwarden/callwarden/pipeline/sink/natssink"
 )
 
@@ -25,7 +26,8 @@ type filter struct {
 	tactic   string
 	source   string
 	tenant   string
-	number   string // digits
+	number   *number
+	numberID string
 	verdict  string
 	spoken   bool // words are looked for in what was said, too
 }
@@ -34,7 +36,7 @@ func (d *Desk) filter(r *http.Request) (f filter, err error) {
 	q := r.URL.Query()
 	f = filter{
 		words: strings.Fields(strings.ToLower(q.Get("q"))), tactic: q.Get("tactic"), source: q.Get("source"),
-		tenant: q.Get("tenant"), verdict: q.Get("verdict"), spoken: q.Get("spoken") == "1", to: 1 << 60,
+		tenant: q.Get("tenant"), verdict: q.Get("verdict"), numberID: q.Get("number_id"), spoken: q.Get("spoken") == "1", to: 1 << 60,
 	}
 	for name, into := range map[string]*board.Millis{"from": &f.from, "to": &f.to} {
 		if s := q.Get(name); s != "" {
@@ -56,26 +58,33 @@ func (d *Desk) filter(r *http.Request) (f filter, err error) {
 		return f, refuse(http.StatusBadRequest, "bad", "verdict: must be scam, not_scam or none")
 	}
 	if s := q.Get("number"); s != "" {
-		if f.number, err = parseNumber(s); err != nil {
+		n, err := d.parseNumber(s)
+		if err != nil {
 			return f, err
 		}
+		f.number = &n
 	}
 	return f, nil
 }
 
-// numberLeast is how many digits of a number have to be given.
-const numberLeast = 3
+// number is a number that calls are wanted of.
+type number struct {
+	id     string // empty without a key
+	digits string
+}
 
-// parseNumber is the digits of a number as people write it.
-func parseNumber(s string) (string, error) {
-	n := digits(s)
-	if len(n) < numberLeast {
-		return "", refuse(http.StatusBadRequest, "bad", "number: must have at least %d digits", numberLeast)
+const numberLeast = 3 // digits
+
+func (d *Desk) parseNumber(s string) (number, error) {
+	n := number{pipeline.NumberID(d.numberKey, s), digits(s)}
+	if len(n.digits) < numberLeast {
+		return number{}, refuse(http.StatusBadRequest, "bad", "number: must have at least %d digits", numberLeast)
 	}
 	return n, nil
 }
 
 func digits(s string) string {
+	s, _, _ = strings.Cut(s, "@") // of a SIP address the user
 	return strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' {
 			return r
@@ -84,16 +93,21 @@ func digits(s string) string {
 	}, s)
 }
 
-// hasNumber says whether one of the call's parties has a number: whose digits
-// end as those that are wanted, since the same number is written with a
-// country's prefix or without. Masked digits are nobody's.
-func hasNumber(row *board.Row, number string) bool {
+// isParty says whether one of the call's parties has the number. Where it is
+// written in full its last digits count, as a country's prefix is written or
+// not. Masked digits are nobody's, but for their id.
+func (n number) isParty(row *board.Row) bool {
+	if n.id != "" && (n.id == row.FromID || n.id == row.ToID) {
+		return true
+	}
+	abroad := strings.TrimLeft(n.digits, "0") // as it follows a country's prefix
 	for _, party := range []string{row.From, row.To} {
-		if strings.ContainsRune(party, '#') {
-			continue
-		}
 		have := digits(party)
-		if len(have) >= numberLeast && (strings.HasSuffix(have, number) || len(have) >= 7 && strings.HasSuffix(number, have)) {
+		switch {
+		case strings.ContainsRune(party, '#'), len(have) < numberLeast:
+		case strings.HasSuffix(have, n.digits), len(abroad) >= 7 && strings.HasSuffix(have, abroad):
+			return true
+		case len(have) >= 7 && strings.HasSuffix(n.digits, strings.TrimLeft(have, "0")):
 			return true
 		}
 	}
@@ -108,7 +122,8 @@ func (f *filter) wants(row *board.Row) bool {
 		f.tactic != "" && !slices.ContainsFunc(row.Tactics, hasTactic),
 		f.source != "" && row.Source != f.source,
 		f.tenant != "" && row.Tenant != f.tenant,
-		f.number != "" && !hasNumber(row, f.number),
+		f.number != nil && !f.number.isParty(row),
+		f.numberID != "" && f.numberID != row.FromID && f.numberID != row.ToID,
 		f.verdict == "none" && row.Verdict != "",
 		f.verdict != "" && f.verdict != "none" && row.Verdict != f.verdict:
 		return false
@@ -215,7 +230,7 @@ func (d *Desk) search(w http.ResponseWriter, r *http.Request, u *user) error {
 	if err != nil {
 		return err
 	}
-	limit, err := number(r, "limit", searchPage, searchMost)
+	limit, err := count(r, "limit", searchPage, searchMost)
 	if err != nil {
 		return err
 	}
@@ -230,7 +245,7 @@ func (d *Desk) search(w http.ResponseWriter, r *http.Request, u *user) error {
 	if err != nil {
 		return err
 	}
-	if f.spoken && len(f.words) > 0 || f.number != "" {
+	if f.spoken && len(f.words) > 0 || f.number != nil || f.numberID != "" {
 		d.note(r, u, entry{What: "searched the history"})
 	}
 	return d.send(w, r, http.StatusOK, struct {
@@ -470,14 +485,14 @@ func (d *Desk) deleteByNumber(w http.ResponseWriter, r *http.Request, u *user) e
 	if err := decode(w, r, &in); err != nil {
 		return err
 	}
-	number, err := parseNumber(in.Number)
+	wanted, err := d.parseNumber(in.Number)
 	if err != nil {
 		return err
 	}
-	if len(number) < deleteLeast {
+	if len(wanted.digits) < deleteLeast {
 		return refuse(http.StatusBadRequest, "bad", "number: must have at least %d digits: fewer are many people's", deleteLeast)
 	}
-	f := filter{number: number, tenant: in.Tenant, to: 1 << 60}
+	f := filter{number: &wanted, tenant: in.Tenant, to: 1 << 60}
 	rows, _, err := d.find(u, f, nil, exportMost)
 	if err != nil {
 		return err
@@ -513,11 +528,11 @@ func (d *Desk) auditLog(w http.ResponseWriter, r *http.Request, u *user) error {
 	if d.audit == nil {
 		return refuse(http.StatusNotFound, "not_found", "no audit log is kept; set desk.dir in callwarden.yml")
 	}
-	limit, err := number(r, "limit", 200, auditPage)
+	limit, err := count(r, "limit", 200, auditPage)
 	if err != nil {
 		return err
 	}
-	before, err := number(r, "before", 1<<60, 1<<60)
+	before, err := count(r, "before", 1<<60, 1<<60)
 	if err != nil {
 		return err
 	}

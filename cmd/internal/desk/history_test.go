@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/callwarden/callwarden/cmd/internal/board"
+	"github.com/callwarden/callwarden/pipeline"
 	"github.com/callwarden/callwarden/pipeline/sink"
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
 )
@@ -65,6 +66,7 @@ func TestHistoryFindsWhatIsAskedFor(t *testing.T) {
 		"number=%2B15550100002":   {"c2"},
 		"number=0003":             {"c3"},
 		"number=4930123456":       {"c3", "c2", "c1", "c0"},
+		"number=030+123456":       {"c3", "c2", "c1", "c0"},
 		"number=99999":            {},
 		"verdict=scam":            {"c2"},
 		"verdict=none":            {"c3", "c1", "c0"},
@@ -117,11 +119,13 @@ func TestHistoryIsReadPageByPage(t *testing.T) {
 	}
 }
 
-func TestMaskedNumberIsNobodys(t *testing.T) {
-	row := &board.Row{From: "+### ### ####", To: "+## ####55"}
-	for _, number := range []string{"555", "55", "1234567"} {
-		if hasNumber(row, number) {
-			t.Errorf("%s is found in masked numbers", number)
+func TestMaskedNumberIsFoundByItsIDOnly(t *testing.T) {
+	d := &Desk{numberKey: []byte("0123456789abcdef")}
+	row := &board.Row{From: "+## ## #### ####", FromID: pipeline.NumberID(d.numberKey, "+442079460002"), To: "+## ####55"}
+	for text, want := range map[string]bool{"+442079460002": true, "020 7946 0002": true, "+442079460003": false, "555": false, "0055": false} {
+		n, err := d.parseNumber(text)
+		if got := err == nil && n.isParty(row); got != want {
+			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
 }

@@ -352,11 +352,11 @@ func (d *Desk) segments(w http.ResponseWriter, r *http.Request, u *user) error {
 	if err != nil {
 		return err
 	}
-	before, err := number(r, "before", 1<<40, 1<<40)
+	before, err := count(r, "before", 1<<40, 1<<40)
 	if err != nil {
 		return err
 	}
-	limit, err := number(r, "limit", segmentsPage, segmentsMost)
+	limit, err := count(r, "limit", segmentsPage, segmentsMost)
 	if err != nil {
 		return err
 	}
@@ -381,8 +381,8 @@ func (d *Desk) segments(w http.ResponseWriter, r *http.Request, u *user) error {
 	return d.send(w, r, http.StatusOK, out)
 }
 
-// number is a number that a request's query says, from 0 to most.
-func number(r *http.Request, name string, otherwise, most int) (int, error) {
+// count is a number that a request's query says, from 0 to most.
+func count(r *http.Request, name string, otherwise, most int) (int, error) {
 	s := r.URL.Query().Get(name)
 	if s == "" {
 		return otherwise, nil
