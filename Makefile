@@ -7,7 +7,7 @@ BIN     := bin/callwarden
 CORPUS  ?= ../shared/corpora
 FUZZTIME ?= 30s
 BUF     := $(GO) tool -modfile=tools.mod buf
-PEERS   := sip-tester baresip tshark iproute2
+PEERS   := sip-tester baresip tshark iproute2 python3-grpcio protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
 # Firefox plays into calls only where there is a sound server.
 BROWSERS := chromium firefox-esr pulseaudio
 # Tests with the tag e2e: those that need telephones or a browser of others.
@@ -47,7 +47,7 @@ e2e: models peers browser axe ## calls by sipp and baresip give the findings of 
 # Tools that are missing are installed, as root or by sudo; that they cannot be
 # is an error.
 peers:
-	@for tool in sipp baresip tshark ip; do \
+	@for tool in sipp baresip tshark ip protoc grpc_python_plugin; do \
 		command -v $$tool >/dev/null && continue; \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 		$$sudo apt-get update -qq && \

@@ -90,7 +90,7 @@ func wellFormed(t *testing.T, wire *shark) {
 }
 
 func TestPeersAreInstalled(t *testing.T) {
-	for _, tool := range []string{"sipp", "baresip", "tshark"} {
+	for _, tool := range []string{"sipp", "baresip", "tshark", "protoc", "grpc_python_plugin", python} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Errorf("%v; make e2e installs it", err)
 		}
