@@ -11,6 +11,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"github.com/callwarden/callwarden/cmd/internal/board"
+	_ "github.com/callwarden/callwarden/cmd/internal/console/background" // before bubbletea
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
 )
 
@@ -29,11 +30,10 @@ func (f *Feed) Board() *board.Board { return f.board }
 func Run(ctx context.Context, in io.Reader, out io.Writer, look *Look, calls Calls, who string) error {
 	m := newModel(ctx, look, calls, who)
 	p := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(out), tea.WithAltScreen(), tea.WithoutSignalHandler())
-	_, err := p.Run()
-	if ctx.Err() != nil {
-		return nil // we were asked to end
+	if _, err := p.Run(); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil // we were asked to end
 }
 
 // refresh is how often the screen is drawn: often enough for eyes, and seldom
