@@ -39,8 +39,11 @@ type signature struct {
 	sum              []byte
 }
 
-// errUnsigned says that a request has no signature at all.
-var errUnsigned = errors.New("the request is not signed")
+var (
+	// errUnsigned says that a request has no signature at all.
+	errUnsigned = errors.New("the request is not signed")
+	errNoSum    = errors.New("header Signature: must be LABEL=:BASE64: in its whole")
+)
 
 // parseSignature reads the headers Signature-Input and Signature. Where there
 // is more than one signature it is the first.
@@ -56,16 +59,16 @@ func parseSignature(h http.Header) (signature, error) {
 	in := scanner{input}
 	label, ok := in.key()
 	if !ok || !in.take("=(") {
-		return s, errors.New("Signature-Input: must begin with LABEL=(")
+		return s, errors.New("header Signature-Input: must begin with LABEL=(")
 	}
 	from := in.rest
 	for !in.take(")") {
 		name, ok := in.quoted()
 		if !ok || !in.take(" ") && !strings.HasPrefix(in.rest, ")") {
-			return s, errors.New("Signature-Input: components must be a list of strings")
+			return s, errors.New("header Signature-Input: components must be a list of strings")
 		}
 		if slices.Contains(s.components, name) {
-			return s, errors.New("Signature-Input: a component is there twice")
+			return s, errors.New("header Signature-Input: a component is there twice")
 		}
 		s.components = append(s.components, name)
 	}
@@ -74,7 +77,7 @@ func parseSignature(h http.Header) (signature, error) {
 	}
 	s.params = "(" + from[:len(from)-len(in.rest)]
 	if rest := strings.TrimLeft(in.rest, " \t"); rest != "" && rest[0] != ',' {
-		return s, errors.New("Signature-Input: something follows the parameters")
+		return s, errors.New("header Signature-Input: something follows the parameters")
 	}
 	var err error
 	s.sum, err = sumOf(label, sums)
@@ -87,14 +90,14 @@ func (s *signature) parameters(in *scanner) error {
 	for in.take(";") {
 		name, ok := in.key()
 		if !ok || seen[name] || !in.take("=") {
-			return errors.New("Signature-Input: parameters must be NAME=VALUE, each once")
+			return errors.New("header Signature-Input: parameters must be NAME=VALUE, each once")
 		}
 		seen[name] = true
 		switch name {
 		case "created", "expires":
 			v, ok := in.integer()
 			if !ok {
-				return fmt.Errorf("Signature-Input: %s must be a number of seconds", name)
+				return fmt.Errorf("header Signature-Input: %s must be a number of seconds", name)
 			}
 			if name == "created" {
 				s.created = v
@@ -105,16 +108,16 @@ func (s *signature) parameters(in *scanner) error {
 			v, ok := in.quoted()
 			switch {
 			case !ok:
-				return fmt.Errorf("Signature-Input: %s must be a string", name)
+				return fmt.Errorf("header Signature-Input: %s must be a string", name)
 			case name == "keyid":
 				s.keyID = v
 			case name == "nonce":
 				s.nonce = v
 			case v != "hmac-sha256":
-				return errors.New("Signature-Input: alg must be hmac-sha256")
+				return errors.New("header Signature-Input: alg must be hmac-sha256")
 			}
 		default:
-			return errors.New("Signature-Input: a parameter is unknown")
+			return errors.New("header Signature-Input: a parameter is unknown")
 		}
 	}
 	return nil
@@ -126,19 +129,19 @@ func sumOf(label, field string) ([]byte, error) {
 	for {
 		name, ok := in.key()
 		if !ok || !in.take("=:") {
-			return nil, errors.New("Signature: must be LABEL=:BASE64:")
+			return nil, errNoSum
 		}
 		text, rest, ok := strings.Cut(in.rest, ":")
 		sum, err := base64.StdEncoding.DecodeString(text)
 		if !ok || err != nil {
-			return nil, errors.New("Signature: must be LABEL=:BASE64:")
+			return nil, errNoSum
 		}
 		if name == label {
 			return sum, nil
 		}
 		in.rest = strings.TrimLeft(rest, " \t")
 		if !in.take(",") {
-			return nil, errors.New("Signature: has none of the label in Signature-Input")
+			return nil, errors.New("the header Signature has none of the label in Signature-Input")
 		}
 		in.rest = strings.TrimLeft(in.rest, " \t")
 	}
