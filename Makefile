@@ -24,7 +24,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: bench-remote help demo test e2e peers browser axe check lint fuzz bench bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
+.PHONY: bench-remote help demo test e2e peers browser axe check lint fuzz bench bench-browser bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
 
 help: ## this list
 	@echo "callwarden: make TARGET"
@@ -42,7 +42,7 @@ test: models proto-check ## everything that CI runs
 	@$(MAKE) --no-print-directory e2e
 
 e2e: models peers browser axe ## calls by sipp and baresip give the findings of replay; tshark reads what we send; Chromium and Firefox show the pages
-	CALLWARDEN_SHOTS=$(CURDIR)/out/shots $(GO) test -tags e2e -count=1 -p 1 -timeout 5m $(E2E)
+	CALLWARDEN_BINARY=$(CURDIR)/$(BIN) CALLWARDEN_SHOTS=$(CURDIR)/out/shots $(GO) test -tags e2e -count=1 -p 1 -timeout 5m $(E2E)
 
 # Tools that are missing are installed, as root or by sudo; that they cannot be
 # is an error.
@@ -90,6 +90,9 @@ bench: models ## benchmarks, among them what surrounds the recogniser against li
 
 bench-live: build ## a thousand calls over SIPREC: packets, processor time and memory of callwarden
 	$(BIN) bench live
+
+bench-browser: models browser ## how long after the words the page of a browser has what is found in them, ten calls at once
+	CALLWARDEN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags e2e -run '^$$' -bench WordsToPage -benchtime 1x -timeout 20m ./cmd/internal/trypage
 
 bench-remote: models ## what hearing in another process costs, how many legs each way holds, what kill -9 under 50 calls loses
 	$(GO) run ./cmd/internal/hopeval --hop

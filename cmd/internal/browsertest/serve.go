@@ -15,9 +15,13 @@ import (
 	"time"
 )
 
-// Build builds callwarden into a folder that goes with the test.
+// Build builds callwarden into a folder that goes with the test. Where
+// CALLWARDEN_BINARY names one that is built, as make e2e does, it is that.
 func Build(t testing.TB) (binary string) {
 	t.Helper()
+	if built := os.Getenv("CALLWARDEN_BINARY"); built != "" {
+		return built
+	}
 	binary = filepath.Join(t.TempDir(), "callwarden")
 	cmd := exec.Command("go", "build", "-o", binary, "github.com/callwarden/callwarden/cmd/callwarden")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

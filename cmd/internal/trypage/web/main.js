@@ -225,5 +225,6 @@ $("mute").addEventListener("click", () => {
 $("again").addEventListener("click", () => { show("setup"); $("problem").hidden = true; $("start").focus(); });
 $("save").addEventListener("click", save);
 navigator.mediaDevices?.addEventListener?.("devicechange", fillMicrophones);
+addEventListener("online", () => current?.publication?.restart()); // another network than before
 addEventListener("pagehide", () => current?.publication?.close());
 prepare();

@@ -140,11 +140,11 @@ class Publication {
             resolve();
             break;
           case "disconnected":
-            if (this.#connected) this.#restart ??= setTimeout(() => this.#again(), restartAfter);
+            if (this.#connected) this.#restart ??= setTimeout(() => this.restart(), restartAfter);
             break;
           case "failed":
             clearTimeout(timer);
-            if (this.#connected && !this.#restarting) this.#again();
+            if (this.#connected && !this.#restarting) this.restart();
             else if (this.#connected) this.#over();
             else reject(pathProblem());
             break;
@@ -193,11 +193,13 @@ class Publication {
     } catch { /* the connection may come about without them */ }
   }
 
-  // #again makes the connection anew over another path, as when somebody leaves
-  // the Wi-Fi (RFC 9725 section 4.3.2).
-  async #again() {
+  // restart makes the connection anew over another path, as when somebody leaves
+  // the Wi-Fi (RFC 9725 section 4.3.2). The call goes on; where that is not
+  // possible it has ended.
+  async restart() {
     this.#restart = null;
-    if (this.#ended || this.#restarting || !this.#session || !this.#etag) { if (!this.#restarting) this.#over(); return; }
+    if (this.#ended || this.#restarting) return;
+    if (!this.#session || !this.#etag) { this.#over(); return; }
     this.#restarting = true;
     const pc = this.#pc;
     const timer = setTimeout(() => this.#over(), connectMost);
