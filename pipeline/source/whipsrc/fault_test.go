@@ -2,6 +2,7 @@ package whipsrc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -158,8 +159,10 @@ func TestAThousandConnectionsLeaveNothingBehind(t *testing.T) {
 	s := serve(t, local(), func(ctx context.Context, call *source.Call) error {
 		call.Admitted()
 		for {
-			if _, err := call.Audio.ReadFrame(ctx); err != nil {
+			if _, err := call.Audio.ReadFrame(ctx); errors.Is(err, io.EOF) {
 				return nil
+			} else if err != nil {
+				return err
 			}
 		}
 	})

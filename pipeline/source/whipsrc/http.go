@@ -186,7 +186,7 @@ func (s *Source) publish(r *http.Request, tenant string, body []byte) (*publicat
 		s.group.Done()
 		return nil, "", no
 	}
-	return p, answer, s.begin(r, p, handle)
+	return p, answer, s.begin(p, handle)
 }
 
 // room takes a publication in, and one into the group for its connection.
@@ -221,7 +221,7 @@ func (s *Source) forget(p *publication) {
 // begin has the publication heard, in a call of its own or in one that waits for
 // it, and closes it when it has ended. A call that is complete is refused here
 // where nobody listens.
-func (s *Source) begin(r *http.Request, p *publication, handle source.Handler) *refusal {
+func (s *Source) begin(p *publication, handle source.Handler) *refusal {
 	s.mu.Lock()
 	ctx := s.ctx
 	s.mu.Unlock()

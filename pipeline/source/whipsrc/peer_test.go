@@ -287,8 +287,15 @@ func (p *page) offer() string {
 	return p.conn.LocalDescription().SDP
 }
 
+// reply is an answer but for its body.
+type reply struct {
+	Status     string
+	StatusCode int
+	Header     http.Header
+}
+
 // ask sends a request.
-func ask(t *testing.T, client *http.Client, method, url, kind, body string, headers ...string) (*http.Response, string) {
+func ask(t *testing.T, client *http.Client, method, url, kind, body string, headers ...string) (reply, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -309,7 +316,7 @@ func ask(t *testing.T, client *http.Client, method, url, kind, body string, head
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res, string(text)
+	return reply{res.Status, res.StatusCode, res.Header}, string(text)
 }
 
 // publish posts the offer to s with that query and takes the answer.

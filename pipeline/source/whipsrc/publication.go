@@ -432,7 +432,6 @@ type conversation struct {
 
 type part struct {
 	*publication
-	leg    audio.Leg     // Unknown where the publication's legs are their own
 	offset time.Duration // from the call's beginning to the publication's
 	ended  bool
 }

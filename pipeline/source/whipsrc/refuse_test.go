@@ -30,7 +30,7 @@ func refused(t *testing.T, s *server, kind, query, body string, status int, say 
 }
 
 // problem wants problem details with that text.
-func problem(t *testing.T, res *http.Response, text, say string) {
+func problem(t *testing.T, res reply, text, say string) {
 	t.Helper()
 	var said struct {
 		Title, Detail string
