@@ -452,3 +452,47 @@ func TestOwnHTTPAddressIsServed(t *testing.T) {
 	p.hangUp()
 	s.over(t)
 }
+
+func TestPeerThatOpensTooMuchIsEnded(t *testing.T) {
+	t.Parallel()
+	s := serve(t, local(), nil)
+	p := newPage(t, mimePCMU)
+	for n := range maxChannels + 1 {
+		if _, err := p.conn.CreateDataChannel(fmt.Sprint(n), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.publish(s, "")
+	if h := s.over(t); h.reason == nil || h.reason.Error() != "too many data channels" {
+		t.Errorf("ended by %v", h.reason)
+	}
+	s.empty(t)
+}
+
+func TestWhoGoesBeforeTheAnswerIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{})
+	s := serve(t, local(), func(ctx context.Context, call *source.Call) error {
+		close(asked)
+		_, err := call.Audio.ReadFrame(ctx) // and never says that it listens
+		return err
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+Path, strings.NewReader(offerOf(audioLine(0, ""))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", typeSDP)
+	go func() {
+		<-asked
+		cancel()
+	}()
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	if res, err := client.Do(req); err == nil {
+		_ = res.Body.Close()
+		t.Errorf("answered %s", res.Status)
+	}
+	s.empty(t)
+}

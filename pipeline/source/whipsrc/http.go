@@ -1,6 +1,7 @@
 package whipsrc
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -186,7 +187,7 @@ func (s *Source) publish(r *http.Request, tenant string, body []byte) (*publicat
 		s.group.Done()
 		return nil, "", no
 	}
-	return p, answer, s.begin(p, handle)
+	return p, answer, s.begin(r.Context(), p, handle)
 }
 
 // room takes a publication in, and one into the group for its connection.
@@ -220,8 +221,8 @@ func (s *Source) forget(p *publication) {
 
 // begin has the publication heard, in a call of its own or in one that waits for
 // it, and closes it when it has ended. A call that is complete is refused here
-// where nobody listens.
-func (s *Source) begin(p *publication, handle source.Handler) *refusal {
+// where nobody listens, or where who asked has gone.
+func (s *Source) begin(asking context.Context, p *publication, handle source.Handler) *refusal {
 	s.mu.Lock()
 	ctx := s.ctx
 	s.mu.Unlock()
@@ -257,6 +258,9 @@ func (s *Source) begin(p *publication, handle source.Handler) *refusal {
 	select {
 	case <-admitted:
 		return nil
+	case <-asking.Done():
+		p.end(nil)
+		return &refusal{http.StatusServiceUnavailable, asking.Err()}
 	case err := <-done:
 		select {
 		case <-admitted:

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/webrtc/v4"
@@ -31,6 +32,9 @@ const (
 	flushTime = 500 * time.Millisecond
 
 	mostPacket = 1500 // bytes
+
+	// What a peer may open: pages have a track or two, and a source may change.
+	maxSources, maxChannels = 16, 16
 )
 
 // publication is one WebRTC connection: one leg of a call, or two.
@@ -45,6 +49,8 @@ type publication struct {
 	events *channel // nil where the offer has no data channel
 	mouth  *mouth   // nil where nothing can be said into the call
 	wake   chan struct{}
+	// sources and channels are how many tracks and data channels the peer opened.
+	sources, channels atomic.Int32
 	// released is closed by who leads the call when nothing more will be told.
 	released chan struct{}
 	ended    chan struct{} // closed when it is over: nothing more is heard of it
@@ -114,13 +120,23 @@ func (p *publication) answer(ctx context.Context, o *offer) (string, *refusal) {
 		return "", &refusal{http.StatusInternalServerError, fmt.Errorf("making a connection: %w", err)}
 	}
 	p.conn.OnTrack(func(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
+		if p.sources.Add(1) > maxSources {
+			p.end(errors.New("too many sources of audio"))
+			return
+		}
 		go drain(receiver) // ends with the connection
 		p.hear(track, p.sectionOf(receiver, o))
 	})
 	p.conn.OnConnectionStateChange(p.state)
 	if o.channel {
 		p.events = newChannel(p)
-		p.conn.OnDataChannel(p.events.offered)
+		p.conn.OnDataChannel(func(data *webrtc.DataChannel) {
+			if p.channels.Add(1) > maxChannels {
+				p.end(errors.New("too many data channels"))
+				return
+			}
+			p.events.offered(data)
+		})
 	}
 	if err := p.conn.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: o.text}); err != nil {
 		return "", refuse(http.StatusBadRequest, "the offer cannot be taken: %w", err)
