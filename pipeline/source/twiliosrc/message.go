@@ -1,6 +1,7 @@
 package twiliosrc
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -108,7 +109,7 @@ func parseFields(data []byte) (fields, bool) {
 	}
 	all := make(fields, len(raw))
 	for _, key := range slices.Sorted(maps.Keys(raw)) { // of two spellings the first counts
-		name := strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(key))
+		name := plain(key)
 		if _, twice := all[name]; !twice {
 			all[name] = raw[key]
 		}
@@ -117,6 +118,19 @@ func parseFields(data []byte) (fields, bool) {
 		}
 	}
 	return all, true
+}
+
+// plain is a name without its spelling.
+func plain(key string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '_' || r == '-':
+			return -1
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return r
+	}, key)
 }
 
 // text is a member that is a text, a number or a truth, as text; empty where it
@@ -252,18 +266,18 @@ func (s *scanner) text() ([]byte, bool) {
 	if !s.next('"') {
 		return nil, false
 	}
-	from := s.i
-	for s.i < len(s.b) {
-		switch c := s.b[s.i]; {
-		case c == '"':
-			s.i++
-			return s.b[from : s.i-1], true
-		case c < ' ' || c >= 0x7f || c == '\\':
+	end := bytes.IndexByte(s.b[s.i:], '"')
+	if end < 0 {
+		return nil, false
+	}
+	text := s.b[s.i : s.i+end]
+	for _, c := range text {
+		if c < ' ' || c >= 0x7f || c == '\\' {
 			return nil, false
 		}
-		s.i++
 	}
-	return nil, false
+	s.i += end + 1
+	return text, true
 }
 
 // value reads a string or a number without sign, fraction and exponent.
