@@ -234,7 +234,7 @@ func (h *hearing) text(data []byte) error {
 	switch strings.ToLower(m.Event + m.Type) {
 	case "dtmf":
 		digit := strings.ToUpper(m.DTMF + m.Digit)
-		if len(digit) == 1 && strings.Contains("0123456789*#ABCD", digit) {
+		if len(digit) == 1 && strings.IndexByte("0123456789*#ABCD", digit[0]) >= 0 {
 			h.tracks[0].Key(digit)
 		}
 	case "stop", "end", "hangup":

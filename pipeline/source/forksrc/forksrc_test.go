@@ -77,7 +77,7 @@ func serve(t *testing.T, change func(*Config), begin func(*source.Call)) *networ
 				if err != nil {
 					h.end = err
 					n.calls <- h
-					return nil
+					return nil //nolint:nilerr // the test looks at it
 				}
 				h.frames = append(h.frames, f)
 			}

@@ -37,17 +37,16 @@ type lane struct {
 	count  *websock.Counters
 	base   *base // shared by both lanes
 
-	begun     bool
-	distrust  bool          // stamps are of no use
-	next      time.Duration // stamp that is due
-	chunk     count         // of the message that was played last
-	step      int64         // from chunk to chunk: 1, or 2 where the tracks share the count; 0 not known
-	back      int           // messages in a row that were of the past
-	held      []held
-	spare     [][]byte // payloads of held that are free again
-	pace      websock.Pace
-	raw       []byte
-	malformed int // payloads in a row
+	begun    bool
+	distrust bool          // stamps are of no use
+	next     time.Duration // stamp that is due
+	chunk    count         // of the message that was played last
+	step     int64         // from chunk to chunk: 1, or 2 where the tracks share the count; 0 not known
+	back     int           // messages in a row that were of the past
+	held     []held
+	spare    [][]byte // payloads of held that are free again
+	pace     websock.Pace
+	raw      []byte
 }
 
 // base is where stamp 0 of a stream is on the call's clock.

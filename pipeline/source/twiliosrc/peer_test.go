@@ -3,10 +3,8 @@ package twiliosrc
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-
 	"log/slog"
 	"math"
 	"strings"
@@ -57,7 +55,7 @@ func (h *heard) keys() (all string) {
 	return all
 }
 
-// net is a source that is served, and what was heard by it.
+// network is a source that is served, and what was heard by it.
 type network struct {
 	t *testing.T
 	*Source
@@ -108,7 +106,7 @@ func serve(t *testing.T, change func(*Config), handle source.Handler) *network {
 				if err != nil {
 					h.end = err
 					n.calls <- h
-					return nil
+					return nil //nolint:nilerr // the test looks at it
 				}
 				h.frames = append(h.frames, f)
 			}
@@ -205,14 +203,6 @@ func mediaOf(track string, chunk int, stamp time.Duration, payload []byte) strin
 
 const twilioStart = `{"event":"start","sequenceNumber":"1","start":{"accountSid":"AC1","streamSid":"MZ1","callSid":"CA1","tracks":["inbound","outbound"],` +
 	`"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1},"customParameters":{"from":"+12025550123","queueName":"fraud"}},"streamSid":"MZ1"}`
-
-func mustJSON(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
-}
 
 // same reports whether got is want, as far as a companding law lets it.
 func same(got, want []int16, within int) bool {

@@ -129,9 +129,8 @@ func TestSignatureIsOfTheURLThatWasAskedFor(t *testing.T) {
 	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// What Twilio's own library computes for this token and URL:
-	//   base64(HMAC-SHA1("12345678901234567890123456789012", "wss://example.com/audiostream"))
-	if got := Signature([]byte(token), "wss://example.com/audiostream"); len(got) != 28 {
+	// By openssl dgst -sha1 -hmac TOKEN -binary | base64.
+	if got := Signature([]byte(token), "wss://example.com/audiostream"); got != "Krt5p/pfnMdZSMVStdtS+Zwcpks=" {
 		t.Fatalf("signature %s", got)
 	}
 	for _, c := range []struct {
@@ -156,7 +155,7 @@ func TestSignatureIsOfTheURLThatWasAskedFor(t *testing.T) {
 				c.change(cfg)
 			}
 		}, nil)
-		ws, res, err := websocket.Dial(context.Background(), n.url, &websocket.DialOptions{HTTPHeader: c.header(n)})
+		ws, res, err := websocket.Dial(context.Background(), n.url, &websocket.DialOptions{HTTPHeader: c.header(n)}) //nolint:bodyclose // the library has closed it
 		if res == nil || res.StatusCode != c.status {
 			t.Errorf("%s: %v, %v", c.name, res, err)
 		}
@@ -204,7 +203,7 @@ func TestPromptsAreSaidAndMarked(t *testing.T) {
 				players <- p
 				for {
 					if _, err := call.Audio.ReadFrame(ctx); err != nil {
-						return nil
+						return nil //nolint:nilerr // the call is over
 					}
 				}
 			})
@@ -377,5 +376,29 @@ func TestNothingIsLeftOfAThousandStreams(t *testing.T) {
 	}
 	if st := n.Stats(); st.Begun != 1020 || st.Calls+st.Legs != 0 {
 		t.Errorf("counted %+v", st)
+	}
+}
+
+func TestTokenOfAnotherTenantEndsTheStream(t *testing.T) {
+	const secret = "the secret of bank a"
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := serve(t, func(c *Config) { c.Web.Tokens = []websock.Token{{File: file, Tenant: "bank-a"}} }, nil)
+	n.url += "?token=" + strings.ReplaceAll(secret, " ", "+")
+	p := n.dial("")
+	p.send(strings.Replace(twilioStart, `"queueName":"fraud"`, `"tenant":"bank-b"`, 1))
+	if status, reason := p.ended(); status != websock.Policy || reason != "the token is of another tenant" {
+		t.Errorf("closed with %d %s", status, reason)
+	}
+	p = n.dial("")
+	p.send(twilioStart, `{"event":"stop"}`)
+	p.ended()
+	if h := <-n.calls; h.call.Tenant != "bank-a" || h.call.Attributes["token"] != "" {
+		t.Errorf("tenant %s, attributes %v", h.call.Tenant, h.call.Attributes)
+	}
+	if logged := n.logs.String(); strings.Contains(logged, "secret") || strings.Count(logged, "level=WARN") != 1 {
+		t.Errorf("logged:\n%s", logged)
 	}
 }

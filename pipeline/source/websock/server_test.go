@@ -153,7 +153,7 @@ func TestRefusalsComeBeforeTheHandshake(t *testing.T) {
 		defer cancel()
 		ws, res, err := websocket.Dial(ctx, p.url, &websocket.DialOptions{HTTPHeader: header})
 		if err == nil {
-			defer ws.CloseNow()
+			_ = ws.CloseNow()
 			return http.StatusSwitchingProtocols, ""
 		}
 		if res == nil {
@@ -171,7 +171,7 @@ func TestRefusalsComeBeforeTheHandshake(t *testing.T) {
 		t.Errorf("foreign page: %d %s", status, body)
 	}
 	ws := dial(t, p.url, &websocket.DialOptions{HTTPHeader: right})
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 	if status, body := answer(right); status != 503 {
 		t.Errorf("no room: %d %s", status, body)
 	}
@@ -298,7 +298,7 @@ func TestPeerThatNeverReadsIsHeardAndHoldsNothingUp(t *testing.T) {
 		}
 	})
 	ws := dial(t, p.url, nil)
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 	if n := <-untold; n == 0 {
 		t.Error("everything was queued: the queue has no bound")
 	}
@@ -349,12 +349,12 @@ func TestEndOfServingLetsCallsEnd(t *testing.T) {
 	if status, _ := ended(t, waiting); status != GoingAway {
 		t.Errorf("a connection without a call was closed with %d", status)
 	}
-	if _, res, err := websocket.Dial(context.Background(), url, nil); err == nil || res == nil || res.StatusCode != http.StatusServiceUnavailable {
+	if _, res, err := websocket.Dial(context.Background(), url, nil); err == nil || res == nil || res.StatusCode != http.StatusServiceUnavailable { //nolint:bodyclose // the library has closed it
 		t.Errorf("a new connection: %v", err)
 	}
 	select {
-	case <-served:
-		t.Error("Serve returned before the call was over")
+	case err := <-served:
+		t.Errorf("Serve returned before the call was over: %v", err)
 	default:
 	}
 	_ = call.Close(Normal, "")
