@@ -601,17 +601,14 @@ func TestPromptIsHeardByTheConfiguredSide(t *testing.T) {
 		caller, callee bool // hear it
 	}{{"callee", false, true}, {"caller", true, false}, {"all", true, true}} {
 		t.Run(c.to, func(t *testing.T) {
+			var l listener
 			cfg := testConfig()
 			cfg.PromptTo = c.to
 			s, stop := open(t, cfg, func(ctx context.Context, call *source.Call) error {
 				if err := call.Peer.(source.Player).Play(source.Prompt{ID: "ramp", Rate: 8000, PCM: ramp}); err != nil {
 					t.Error(err)
 				}
-				for { // goes on while it is spoken
-					if _, err := call.Audio.ReadFrame(ctx); err != nil {
-						return nil
-					}
-				}
+				return l.handle(ctx, call) // goes on while it is spoken
 			})
 			announceTo(t, s, uuidA, `{"call":"c-1","leg":"caller"}`)
 			announceTo(t, s, uuidB, `{"call":"c-1","leg":"callee"}`)
@@ -673,7 +670,7 @@ func TestPeerThatDoesNotListenIsNotWaitedFor(t *testing.T) {
 		if err := m.Play(long); !errors.Is(err, source.ErrNoRoom) {
 			t.Errorf("one too many: %v", err)
 		}
-		time.Sleep(speakWithin + time.Millisecond)
+		<-time.After(speakWithin + time.Millisecond)
 		synctest.Wait()
 		if err := m.Play(long); err == nil || !strings.Contains(err.Error(), "does not read") {
 			t.Errorf("to a peer that does not read: %v", err)

@@ -40,7 +40,7 @@ func (h *heard) send(pcm []int16) error {
 	h.at = append(h.at, time.Since(h.began))
 	h.pcm = append(h.pcm, pcm...)
 	if h.slow > 0 {
-		time.Sleep(h.slow) // on the bubble's clock: a peer that reads slowly
+		<-time.After(h.slow) // on the bubble's clock: a peer that reads slowly
 	}
 	return nil
 }
@@ -65,7 +65,7 @@ func TestPromptsAreSaidOneAfterTheOtherAtThePaceOfSpeech(t *testing.T) {
 		if err := q.Play(prompt("b", 8000, 40*time.Millisecond, 7)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		synctest.Wait()
 		if !q.Idle() {
 			t.Error("not idle after all was said")
@@ -99,12 +99,14 @@ func TestFullQueueRefuses(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		time.Sleep(time.Second + Tick)
+		<-time.After(time.Second + Tick)
 		synctest.Wait()
 		if err := q.Play(second); err != nil {
 			t.Errorf("with room again: %v", err)
 		}
-		end()
+		if err := end(); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run returned %v", err)
+		}
 		if err := q.Play(second); !errors.Is(err, ErrOver) {
 			t.Errorf("after the end: %v", err)
 		}
@@ -137,7 +139,7 @@ func TestSlowPeerIsNotFlooded(t *testing.T) {
 		if err := q.Play(prompt("a", 8000, 200*time.Millisecond, 1)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		synctest.Wait()
 		for i := 1; i < len(h.at); i++ {
 			if h.at[i]-h.at[i-1] < h.slow {
@@ -147,7 +149,9 @@ func TestSlowPeerIsNotFlooded(t *testing.T) {
 		if len(h.at) != 10 {
 			t.Errorf("%d pieces", len(h.at))
 		}
-		end()
+		if err := end(); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run returned %v", err)
+		}
 	})
 }
 
@@ -165,9 +169,11 @@ func TestPromptIsBroughtToTheRateOfTheProtocol(t *testing.T) {
 			if err := q.Play(p); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			synctest.Wait()
-			end()
+			if err := end(); !errors.Is(err, context.Canceled) {
+				t.Errorf("Run returned %v", err)
+			}
 			if len(h.pcm) != rate {
 				t.Fatalf("%d Hz: %d samples for a second", rate, len(h.pcm))
 			}
