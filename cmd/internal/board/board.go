@@ -77,6 +77,7 @@ type Board struct {
 	floor   uint64        // what has gone up to this version is forgotten
 	changed chan struct{} // closed with the next change of a row; nil while nobody waits
 	alerts  []Alert       // oldest first
+	spoken  int           // segments of all calls
 }
 
 // grave is a call that has gone.
@@ -102,6 +103,8 @@ const (
 	actionsMost = 1000
 	adviceMost  = 50
 	stepsMost   = 100
+	// segmentsAll bounds the segments of all calls: some 120 MB.
+	segmentsAll = 200_000
 	// findingsMost bounds what one call can make us hold: a fraud has some
 	// dozens.
 	findingsMost = 5000
@@ -137,11 +140,13 @@ func (b *Board) Take(ev sink.Event, received time.Time) bool {
 	if !ev.Type.Passing() && !e.remember(ev.ID) {
 		return false
 	}
-	alert := e.row.Alert
-	before := e.rowVersion
+	alert, before, spoken := e.row.Alert, e.rowVersion, len(e.segments.all)
 	b.version++
 	if !e.take(ev, received, b.version, b.cfg) {
 		return false
+	}
+	if b.spoken += len(e.segments.all) - spoken; b.spoken > segmentsAll {
+		b.hush()
 	}
 	if e.row.Alert != alert {
 		b.alert(Alert{key.Tenant, e.row.Alert.Time()})
@@ -213,9 +218,24 @@ func lessNeeded(a, b *entry) bool {
 	return a.heardOf.Before(b.heardOf)
 }
 
+// hush lets a tenth of the longest transcript go, where all of them together
+// are too much; b.mu is held.
+func (b *Board) hush() {
+	var longest *entry
+	for _, e := range b.calls {
+		if longest == nil || len(e.segments.all) > len(longest.segments.all) {
+			longest = e
+		}
+	}
+	n := len(longest.segments.all)
+	longest.segments.trim(n - (n+9)/10)
+	b.spoken -= n - len(longest.segments.all)
+}
+
 // remove takes a call from the board; b.mu is held.
 func (b *Board) remove(e *entry) {
 	delete(b.calls, e.key)
+	b.spoken -= len(e.segments.all)
 	e.removed = true
 	e.wake()
 	b.version++

@@ -442,3 +442,21 @@ func BenchmarkTake300Calls(b *testing.B) {
 		i++
 	}
 }
+
+func TestTranscriptsOfAllCallsAreBounded(t *testing.T) {
+	b := newBoard(t)
+	long := &script{b: b, call: "long"}
+	long.begin()
+	for i := range 5000 {
+		speak(b, long, i, true, "word")
+	}
+	b.spoken = segmentsAll // as if others had said the rest
+	other := &script{b: b, call: "other"}
+	other.begin()
+	speak(b, other, 0, true, "word")
+	c, _ := b.Whole(Key{"default", "long"})
+	o, _ := b.Whole(Key{"default", "other"})
+	if c.Dropped != 500 || len(c.Segments) != 4500 || len(o.Segments) != 1 || b.spoken != segmentsAll+1-500 {
+		t.Errorf("%d dropped, %d left of the longest, %d of the other, %d in all", c.Dropped, len(c.Segments), len(o.Segments), b.spoken)
+	}
+}

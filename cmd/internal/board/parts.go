@@ -99,7 +99,8 @@ func (s *segments) take(d *callwardenv1.TranscriptSegment, version uint64, most 
 	s.all[n-s.first] = seg
 }
 
-// trim lets the first segments go, a tenth at a time.
+// trim lets the first segments go where there are more than most, a tenth at a
+// time. One always stays.
 func (s *segments) trim(most int) {
 	if len(s.all) <= most {
 		return
