@@ -186,10 +186,10 @@ type line struct {
 // call sends messages; an error of that is told at the next answer.
 func (r *running) call(t testing.TB, say ...*callwardenv1.StreamRequest) *line {
 	t.Helper()
-	return r.callAs(t, t.Context(), say...)
+	return r.callAs(t.Context(), t, say...)
 }
 
-func (r *running) callAs(t testing.TB, ctx context.Context, say ...*callwardenv1.StreamRequest) *line {
+func (r *running) callAs(ctx context.Context, t testing.TB, say ...*callwardenv1.StreamRequest) *line {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	t.Cleanup(cancel)
@@ -544,7 +544,7 @@ func TestClientThatIsGoneEndsItsCall(t *testing.T) {
 	l := &listener{}
 	r := start(t, l.handle, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	c := r.callAs(t, ctx, opens(&callwardenv1.CallOpen{}), sounds(callerLeg, 1, 0))
+	c := r.callAs(ctx, t, opens(&callwardenv1.CallOpen{}), sounds(callerLeg, 1, 0))
 	if _, err := c.wire.Recv(); err != nil {
 		t.Fatal(err)
 	}

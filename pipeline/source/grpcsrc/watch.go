@@ -58,7 +58,7 @@ func (s *Source) Watch(req *callwardenv1.WatchRequest, w watching) error {
 	case <-s.door.over:
 		cancel(nil)
 		select { // what was said before the end
-		case <-ended:
+		case <-ended: //nolint:errcheck // it is over, however it ended
 		case <-time.After(lastWords):
 		}
 		err = refuse(draining, "the server is about to end")

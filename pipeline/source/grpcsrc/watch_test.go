@@ -69,7 +69,7 @@ type view struct {
 	wire grpc.ServerStreamingClient[callwardenv1.WatchResponse]
 }
 
-func (r *running) watch(t testing.TB, ctx context.Context, req *callwardenv1.WatchRequest) view {
+func (r *running) watch(ctx context.Context, t testing.TB, req *callwardenv1.WatchRequest) view {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	t.Cleanup(cancel)
@@ -127,8 +127,8 @@ func TestWatcherSeesWhatGoesOnThenWhatHappens(t *testing.T) {
 	publish(t, fan, "bank", "a", 2, &callwardenv1.RiskFinding{Finding: &callwardenv1.Finding{Id: "f"}})
 	publish(t, fan, "bank", "a", 3, &callwardenv1.RiskLevel{Level: callwardenv1.Level_LEVEL_WARNING})
 	publish(t, fan, "other", "b", 1, &callwardenv1.CallStarted{})
-	bank := r.watch(t, t.Context(), &callwardenv1.WatchRequest{Tenant: "bank", Transcripts: true})
-	high := r.watch(t, t.Context(), &callwardenv1.WatchRequest{Level: callwardenv1.Level_LEVEL_CRITICAL})
+	bank := r.watch(t.Context(), t, &callwardenv1.WatchRequest{Tenant: "bank", Transcripts: true})
+	high := r.watch(t.Context(), t, &callwardenv1.WatchRequest{Level: callwardenv1.Level_LEVEL_CRITICAL})
 	bank.expect("state a WARNING 1", "current 1")
 	high.expect("current 0")
 	publish(t, fan, "bank", "a", 4, &callwardenv1.TranscriptSegment{Final: true})
@@ -144,19 +144,19 @@ func TestWatchRefusesWhatItDoesNotKnow(t *testing.T) {
 	for text, req := range map[string]*callwardenv1.WatchRequest{
 		"tenant: ": {Tenant: "a.b"}, "call: ": {Call: "*"}, "level: ": {Level: 9},
 	} {
-		if err := r.watch(t, t.Context(), req).end(); reasonOf(err) != "OPTION_REFUSED" || !strings.Contains(err.Error(), text) {
+		if err := r.watch(t.Context(), t, req).end(); reasonOf(err) != "OPTION_REFUSED" || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
-	r.watch(t, t.Context(), &callwardenv1.WatchRequest{}).expect("current 0")
-	if err := r.watch(t, t.Context(), &callwardenv1.WatchRequest{}).end(); reasonOf(err) != "FULL" {
+	r.watch(t.Context(), t, &callwardenv1.WatchRequest{}).expect("current 0")
+	if err := r.watch(t.Context(), t, &callwardenv1.WatchRequest{}).end(); reasonOf(err) != "FULL" {
 		t.Errorf("a second watcher: %v", err)
 	}
 }
 
 func TestNothingToWatchIsUnimplemented(t *testing.T) {
 	r := start(t, (&listener{}).handle, nil)
-	if err := r.watch(t, t.Context(), &callwardenv1.WatchRequest{}).end(); status.Code(err) != codes.Unimplemented {
+	if err := r.watch(t.Context(), t, &callwardenv1.WatchRequest{}).end(); status.Code(err) != codes.Unimplemented {
 		t.Errorf("Watch: %v", err)
 	}
 	if _, err := r.client.Verdict(t.Context(), &callwardenv1.VerdictRequest{}); status.Code(err) != codes.Unimplemented {
@@ -169,8 +169,8 @@ func TestWatcherThatNeverReadsGoes(t *testing.T) {
 	limits.read = 100 * ms
 	r, fan := watched(t, limits, nil)
 	publish(t, fan, "bank", "a", 1, &callwardenv1.CallStarted{})
-	deaf := r.watch(t, t.Context(), &callwardenv1.WatchRequest{Transcripts: true})
-	good := r.watch(t, t.Context(), &callwardenv1.WatchRequest{})
+	deaf := r.watch(t.Context(), t, &callwardenv1.WatchRequest{Transcripts: true})
+	good := r.watch(t.Context(), t, &callwardenv1.WatchRequest{})
 	good.expect("state a 0", "current 1")
 	long := strings.Repeat("word ", 1000)
 	until(t, "the watcher is gone", func() bool {
@@ -188,7 +188,7 @@ func TestWatcherThatNeverReadsGoes(t *testing.T) {
 func TestWatchersAreToldOfTheLastCallBeforeTheServerEnds(t *testing.T) {
 	r, fan := watched(t, defaultLimits(), nil)
 	publish(t, fan, "bank", "a", 1, &callwardenv1.CallStarted{}) // of another way in
-	v := r.watch(t, t.Context(), &callwardenv1.WatchRequest{})
+	v := r.watch(t.Context(), t, &callwardenv1.WatchRequest{})
 	v.expect("state a 0", "current 1")
 	r.end()
 	until(t, "the door is closed", func() bool {
@@ -196,7 +196,7 @@ func TestWatchersAreToldOfTheLastCallBeforeTheServerEnds(t *testing.T) {
 		defer r.door.mu.Unlock()
 		return r.door.draining
 	})
-	if err := r.watch(t, t.Context(), &callwardenv1.WatchRequest{}).end(); reasonOf(err) != "DRAINING" {
+	if err := r.watch(t.Context(), t, &callwardenv1.WatchRequest{}).end(); reasonOf(err) != "DRAINING" {
 		t.Errorf("a new watcher: %v", err)
 	}
 	publish(t, fan, "bank", "a", 2, &callwardenv1.CallEnded{})
@@ -255,14 +255,14 @@ func TestTokensLetInWhoMayForWhom(t *testing.T) {
 		if c.token != "" {
 			ctx = as(ctx, c.token)
 		}
-		got, err := r.callAs(t, ctx, opens(&callwardenv1.CallOpen{Tenant: c.tenant}), hangsUp()).hear()
+		got, err := r.callAs(ctx, t, opens(&callwardenv1.CallOpen{Tenant: c.tenant}), hangsUp()).hear()
 		if reasonOf(err) != c.stream {
 			t.Errorf("%s: Stream: %v, want %s", name, err, c.stream)
 		}
 		if err == nil && got[0].GetOpened().GetTenant() != c.as {
 			t.Errorf("%s: the call is %v", name, got[0])
 		}
-		v := r.watch(t, ctx, &callwardenv1.WatchRequest{Tenant: c.tenant})
+		v := r.watch(ctx, t, &callwardenv1.WatchRequest{Tenant: c.tenant})
 		if c.watch == ok {
 			v.expect("current 0")
 		} else if err := v.end(); reasonOf(err) != c.watch {
@@ -298,7 +298,7 @@ func TestTokensLetInWhoMayForWhom(t *testing.T) {
 
 func TestWatcherOfSeveralTenantsSeesNoOther(t *testing.T) {
 	r, fan := watched(t, defaultLimits(), func(c *Config) { c.ClientsFile = clientsFile(t, clients) })
-	v := r.watch(t, as(t.Context(), "0123456789abcdef-wall"), &callwardenv1.WatchRequest{})
+	v := r.watch(as(t.Context(), "0123456789abcdef-wall"), t, &callwardenv1.WatchRequest{})
 	v.expect("current 0")
 	for _, tenant := range []string{"third", "other", "bank"} {
 		publish(t, fan, tenant, tenant, 1, &callwardenv1.CallStarted{})
@@ -311,7 +311,7 @@ func TestTokenThatIsTakenAwayEndsWatching(t *testing.T) {
 	limits.look = 10 * ms
 	file := clientsFile(t, clients)
 	r, _ := watched(t, limits, func(c *Config) { c.ClientsFile = file })
-	v := r.watch(t, as(t.Context(), "0123456789abcdef-wall"), &callwardenv1.WatchRequest{Tenant: "bank"})
+	v := r.watch(as(t.Context(), "0123456789abcdef-wall"), t, &callwardenv1.WatchRequest{Tenant: "bank"})
 	v.expect("current 0")
 	if err := os.WriteFile(file, []byte("- {name: crm, token: nonsense"), 0o600); err != nil { // halfway through an edit
 		t.Fatal(err)
@@ -322,7 +322,7 @@ func TestTokenThatIsTakenAwayEndsWatching(t *testing.T) {
 	if _, err := r.client.Verdict(as(t.Context(), "0123456789abcdef-crm"), &callwardenv1.VerdictRequest{Call: "c", Action: callwardenv1.Action_ACTION_SCAM}); err != nil {
 		t.Errorf("after half an edit: %v", err)
 	}
-	if err := os.WriteFile(file, []byte(clients[:strings.Index(clients, "- name: wall")]), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(clients, "- name: wall\n  token: 0123456789abcdef-wall", "- name: wall\n  token: 0123456789abcdef-another")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := v.end(); reasonOf(err) != "TOKEN_REFUSED" {
@@ -384,7 +384,7 @@ func FuzzClientsFile(f *testing.F) {
 func TestVerdictIsAnEventThatWatchersSee(t *testing.T) {
 	r, _ := watched(t, defaultLimits(), func(c *Config) { c.ClientsFile = clientsFile(t, clients) })
 	ctx := as(t.Context(), "0123456789abcdef-crm")
-	v := r.watch(t, ctx, &callwardenv1.WatchRequest{})
+	v := r.watch(ctx, t, &callwardenv1.WatchRequest{})
 	v.expect("current 0")
 	req := &callwardenv1.VerdictRequest{
 		Call: "c-9", Action: callwardenv1.Action_ACTION_NOT_SCAM, Note: "her own son, code 4729\nsaid so", Who: "ann", Request: "r1",

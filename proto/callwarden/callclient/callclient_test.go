@@ -128,7 +128,10 @@ func TestEndOfACallIsToldByResponses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range call.Responses() {
+	for _, err := range call.Responses() {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 }

@@ -3,6 +3,7 @@ package callclient_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/source/grpcsrc"
 	"github.com/callwarden/callwarden/proto/callwarden/callclient"
 	callwardenv1 "github.com/callwarden/callwarden/proto/callwarden/v1"
+	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
 // serve answers as callwarden serve does, with a recogniser that hears a fraud
@@ -38,11 +40,7 @@ func serve() (address string, stop func()) {
 			}
 			tell(sink.CallStarted, sink.Event{Data: &callwardenv1.CallStarted{Context: about, Attributes: call.Attributes}})
 			heard := time.Duration(0)
-			for {
-				f, err := call.Audio.ReadFrame(ctx)
-				if err != nil {
-					break
-				}
+			for f := range frames(ctx, call) {
 				heard = max(heard, f.End())
 			}
 			tell(sink.RiskLevel, sink.Event{Data: &callwardenv1.RiskLevel{Context: about, Level: callwardenv1.Level_LEVEL_CRITICAL, Advice: &callwardenv1.Advice{Text: "Do not read the code to anybody."}}})
@@ -51,6 +49,14 @@ func serve() (address string, stop func()) {
 		})
 	}()
 	return src.Addr().String(), func() { cancel(); <-served }
+}
+
+// frames are the audio of a call until it ends.
+func frames(ctx context.Context, call *source.Call) iter.Seq[audio.Frame] {
+	return func(yield func(audio.Frame) bool) {
+		for f, err := call.Audio.ReadFrame(ctx); err == nil && yield(f); f, err = call.Audio.ReadFrame(ctx) {
+		}
+	}
 }
 
 // A call is sent, and what is found in it comes back on the same stream.
