@@ -29,6 +29,8 @@ import (
 const (
 	// maxMessage is what gRPC takes by itself: 44 s of 48 kHz.
 	maxMessage = 4 << 20
+	// maxHeaders is far above a token; gRPC itself takes 16 MB of strangers.
+	maxHeaders = 32 << 10
 	// streamWindow is how much of a call may wait to be taken: four seconds of
 	// two legs of 8 kHz. A fixed one: it does not grow with what a client sends.
 	streamWindow = 128 << 10
@@ -162,6 +164,7 @@ func (s *Source) server() (*grpc.Server, *health.Server) {
 	options := []grpc.ServerOption{
 		grpc.WaitForHandlers(true), // Serve leaves no call behind
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connWindow),
 		grpc.ConnectionTimeout(10 * time.Second),
