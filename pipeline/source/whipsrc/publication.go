@@ -33,6 +33,11 @@ const (
 
 	mostPacket = 1500 // bytes
 
+	// The first packets of a publication wait in the library until its track is
+	// read, which takes seconds where hundreds connect at once; then they come
+	// together, and are no less heard for that.
+	maxLead = 15 * time.Second
+
 	// What a peer may open: pages have a track or two, and a source may change.
 	maxSources, maxChannels = 16, 16
 )
@@ -103,6 +108,7 @@ func (s *Source) newPublication(tenant string, about *publish, o *offer) (*publi
 	for _, v := range voices {
 		cfg := media.DefaultTrackConfig(v.leg)
 		cfg.Formats, cfg.Channel, cfg.Window = o.audio[v.section].formats, v.channel, s.cfg.Window
+		cfg.MaxLead = maxLead
 		track, err := media.NewTrack(cfg)
 		if err != nil {
 			return nil, &refusal{http.StatusNotAcceptable, err}
