@@ -37,7 +37,13 @@ type stream struct {
 	tracks  []string
 	format  format
 	about   websock.About
-	early   [][]byte // media that came before it was known which tracks there are
+	early   []early // what came before it was known which tracks there are
+}
+
+// early is a message that waits until the call begins.
+type early struct {
+	data []byte
+	at   time.Duration
 }
 
 // Keys of custom parameters that are for us.
@@ -175,7 +181,7 @@ func (s *stream) sniff(c *websock.Conn) error {
 			}
 			return err
 		}
-		s.early = append(s.early, slices.Clone(data)) // also what is wrong: it is judged with the rest
+		s.early = append(s.early, early{slices.Clone(data), time.Since(c.Began)}) // also what is wrong: it is judged with the rest
 		if m.event == eventStop || m.event == eventMedia && m.media.track == "" {
 			break
 		}

@@ -170,25 +170,24 @@ func (h *hearing) read() error {
 }
 
 func (h *hearing) messages() error {
-	for _, data := range h.stream.early {
-		m, err := parse(data)
-		if over, err := h.message(m, err); over {
+	for _, e := range h.stream.early {
+		m, err := parse(e.data)
+		if over, err := h.message(m, e.at, err); over {
 			return err
 		}
 	}
 	h.stream.early = nil
 	for {
 		m, _, err := read(h.conn)
-		if over, err := h.message(m, err); over {
+		if over, err := h.message(m, time.Since(h.conn.Began), err); over {
 			return err
 		}
 	}
 }
 
-// message takes one message, or why there is none; it reports whether the
-// stream is over and why.
-func (h *hearing) message(m message, err error) (over bool, why error) {
-	at := time.Since(h.conn.Began)
+// message takes one message that came at the time at, or why there is none; it
+// reports whether the stream is over and why.
+func (h *hearing) message(m message, at time.Duration, err error) (over bool, why error) {
 	switch {
 	case errors.Is(err, errNotJSON), errors.Is(err, errNoEvent):
 	case err != nil:

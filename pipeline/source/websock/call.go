@@ -12,15 +12,16 @@ import (
 
 // Fault is what a peer did wrong, and the status with which it is told so.
 type Fault struct {
-	Status Status
-	Why    string
+	Status  Status
+	Why     string
+	counted bool // as Malformed, where it was found
 }
 
 func (f *Fault) Error() string { return f.Why }
 
 // Faultf is a Fault.
 func Faultf(status Status, format string, args ...any) error {
-	return &Fault{status, fmt.Sprintf(format, args...)}
+	return &Fault{Status: status, Why: fmt.Sprintf(format, args...)}
 }
 
 // Refuse closes a connection on which no call has begun, with the status of a
@@ -28,9 +29,15 @@ func Faultf(status Status, format string, args ...any) error {
 func (s *Server) Refuse(c *Conn, why error) {
 	var f *Fault
 	if errors.As(why, &f) {
-		s.Count.Malformed.Add(1)
+		s.fault(f)
 		s.warn("connection without a call", why)
 		c.Close(f.Status, f.Why)
+	}
+}
+
+func (s *Server) fault(f *Fault) {
+	if !f.counted {
+		s.Count.Malformed.Add(1)
 	}
 }
 
@@ -52,7 +59,7 @@ func (s *Server) Hear(ctx context.Context, c *Conn, handle source.Handler, call 
 		close(ended)
 		line.End(err)
 		if fault {
-			s.Count.Malformed.Add(1)
+			s.fault(f)
 			s.log.Warn("call ended for what its peer sent", "source", s.protocol.Name, "call", call.ID, "err", err)
 			c.Close(f.Status, f.Why)
 		}

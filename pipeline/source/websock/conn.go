@@ -151,21 +151,22 @@ func (c *Conn) readError(err error) error {
 		return fmt.Errorf("the peer closed with status %d", closed.Code)
 	case errors.Is(err, websocket.ErrMessageTooBig):
 		c.server.Count.Malformed.Add(1)
-		return fmt.Errorf("a message of more than %d bytes", c.server.protocol.MessageBytes)
+		return &Fault{TooBig, fmt.Sprintf("a message of more than %d bytes", c.server.protocol.MessageBytes), true}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		return errors.New("the connection broke without a close")
 	case errors.As(err, &op):
 		return fmt.Errorf("the connection broke: %w", op.Err) // without the addresses
 	}
 	c.server.Count.Malformed.Add(1)
-	return fmt.Errorf("not the WebSocket protocol: %w", errors.Unwrap(err))
+	return &Fault{websocket.StatusProtocolError, fmt.Sprintf("not the WebSocket protocol: %v", errors.Unwrap(err)), true}
 }
 
-// Expect closes the connection unless the function that it returns is called
+// Expect refuses the connection, see [Server.Refuse], unless the function that it returns is called
 // within that time and before ctx ends; what is awaited by then.
 func (c *Conn) Expect(ctx context.Context, within time.Duration, awaited string) (came func()) {
 	t := time.AfterFunc(within, func() {
-		c.Close(Policy, fmt.Sprintf("no %s within %v", awaited, within))
+		why := Faultf(Policy, "no %s within %v", awaited, within)
+		c.server.Refuse(c, why)
 	})
 	stop := context.AfterFunc(ctx, func() { c.Close(GoingAway, "no calls are taken any more") })
 	return func() {
