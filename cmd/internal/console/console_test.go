@@ -312,6 +312,25 @@ func TestChosenCallStaysChosenAsOthersGetWorse(t *testing.T) {
 	}
 }
 
+func TestWorstIsChosenUntilSomebodyChooses(t *testing.T) {
+	s := newShown(t)
+	s.begin("first", "1", "2", 3)
+	m := screenOf(s, 80, 24)
+	s.begin("worse", "1", "2", 3)
+	s.level("worse", 3, callwardenv1.Level_LEVEL_CRITICAL, callwardenv1.Level_LEVEL_NONE, 30, "x")
+	m.Update(tick(s.now))
+	if m.chosen.Call != "worse" {
+		t.Errorf("chosen %v", m.chosen)
+	}
+	press(m, "j", "home")
+	s.begin("worst", "1", "2", 3)
+	s.level("worst", 3, callwardenv1.Level_LEVEL_CRITICAL, callwardenv1.Level_LEVEL_NONE, 40, "x")
+	m.Update(tick(s.now))
+	if m.chosen.Call != "worst" {
+		t.Errorf("at the top, chosen %v", m.chosen)
+	}
+}
+
 func TestActsAreToldAndTakenBack(t *testing.T) {
 	s := fraud(t)
 	m := screenOf(s, 80, 24)

@@ -145,9 +145,32 @@ func (f *Feed) age(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
+			if gone, ok := f.lost(now); ok {
+				f.board.Lose(now, gone)
+			}
 			f.board.Age(now)
 		}
 	}
+}
+
+// lost says whether calls that go on may be lost, as those of a process that was
+// killed: not while none could be heard of. gone is when those who hear calls
+// were heard of last, where they are gone or hear none.
+func (f *Feed) lost(now time.Time) (gone time.Time, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.up || now.Sub(f.since) < 2*machineGone {
+		return gone, false
+	}
+	for _, m := range f.machines {
+		if now.Sub(m.seen) < machineGone && m.Calls > 0 {
+			return gone, false
+		}
+	}
+	if len(f.machines) == 0 {
+		return gone, false // of an older version: nothing can be said
+	}
+	return now.Add(-2 * machineGone), true
 }
 
 // Link is how the feed stands with its server.

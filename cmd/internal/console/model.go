@@ -71,8 +71,9 @@ type model struct {
 	typing  bool // the filter
 	live    bool // only calls that go on
 	chosen  board.Key
-	top     int // first row that is shown
-	back    int // lines that the words are scrolled up by
+	moved   bool // somebody has chosen; else it is the worst
+	top     int  // first row that is shown
+	back    int  // lines that the words are scrolled up by
 	message string
 	until   time.Time
 	wrong   bool // the message is of something that did not go well
@@ -108,7 +109,13 @@ func (m *model) read() {
 	m.rows = slices.DeleteFunc(m.calls.Board().Rows(), func(r *board.Row) bool {
 		return m.live && r.State != board.Live || !fits(r, words)
 	})
-	if len(m.rows) > 0 && m.index() < 0 && m.at == listView {
+	if m.at != listView || len(m.rows) == 0 {
+		return
+	}
+	switch {
+	case !m.moved:
+		m.chosen = m.rows[0].Key()
+	case m.index() < 0:
 		m.chosen = m.rows[min(m.top, len(m.rows)-1)].Key()
 	}
 }
@@ -238,14 +245,14 @@ func (m *model) move(key string) {
 		return
 	case "enter", "right":
 		if m.index() >= 0 {
-			m.at, m.back = callView, 0
+			m.at, m.back, m.moved = callView, 0, true
 		}
 		return
 	default:
 		return
 	}
 	if len(m.rows) > 0 {
-		m.chosen = m.rows[min(max(i, 0), len(m.rows)-1)].Key()
+		m.chosen, m.moved = m.rows[min(max(i, 0), len(m.rows)-1)].Key(), i > 0
 	}
 }
 
