@@ -326,7 +326,7 @@ type answer struct{ kind, why string }
 func (h *hook) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
-	ws, res, err := websocket.Dial(ctx, h.a.to.String(), &websocket.DialOptions{HTTPClient: h.a.client, HTTPHeader: h.a.headers(h.id, time.Now())})
+	ws, res, err := websocket.Dial(ctx, h.a.to.String(), &websocket.DialOptions{HTTPClient: h.a.client, HTTPHeader: h.a.headers(h.id, time.Now())}) //nolint:bodyclose // the library has closed it
 	if err != nil {
 		if res != nil && res.StatusCode != http.StatusSwitchingProtocols {
 			return &refusedError{status: res.Status}
