@@ -24,7 +24,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: bench-remote help demo test e2e peers browser axe check lint fuzz bench bench-browser bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
+.PHONY: bench-remote help demo test e2e peers browser axe check lint fuzz bench bench-browser bench-desk bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
 
 help: ## this list
 	@echo "callwarden: make TARGET"
@@ -93,6 +93,10 @@ bench-live: build ## a thousand calls over SIPREC: packets, processor time and m
 
 bench-browser: models browser ## how long after the words the page of a browser has what is found in them, ten calls at once
 	CALLWARDEN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags e2e -run '^$$' -bench WordsToPage -benchtime 1x -timeout 20m ./cmd/internal/trypage
+
+# SOAK=10m watches memory for longer.
+bench-desk: browser ## the desk's page in Chromium with 300 live calls: event to pixels, frames, first paint, memory
+	$(GO) test -tags e2e -run '^$$' -bench . -benchtime 1x -timeout 2h ./cmd/internal/desk/desktest -soak $(or $(SOAK),1m)
 
 bench-remote: models ## what hearing in another process costs, how many legs each way holds, what kill -9 under 50 calls loses
 	$(GO) run ./cmd/internal/hopeval --hop

@@ -161,7 +161,7 @@ board.onCritical = rows => {
 };
 
 board.onBye = m => {
-  if (m.code === "sign_in") signIn();
+  if (m.code === "sign_in" && me) signIn();
 };
 signedOut(() => signIn());
 
@@ -197,9 +197,11 @@ $("sign-out").addEventListener("click", async () => {
 });
 addEventListener("hashchange", show);
 
+board.open(); // does not wait until it is known who asks
 try {
   start(await get("/api/me"));
 } catch (err) {
+  board.close();
   if (err instanceof Refusal && err.status === 401) await signIn();
   else {
     main.replaceChildren(h("div", { class: "waiting" }, h("p", {}, sentence(err)),

@@ -164,6 +164,7 @@ export function call({ main, board, me, parts, rename }) {
     text(hearing.value, words.hearingWords[row.hearing] || "Not known yet");
     attr(hearing.el, "title", row.reason);
     text(begun.value, row.start ? words.when(row.start) : "–");
+    text(adviceLabel, live ? "Say now" : "What was to be said");
     drawAdvice(row, shown);
     drawChips(row.tactics || []);
     drawButtons(row, live);

@@ -261,11 +261,11 @@ export class Timeline {
 
   /** Stretches of one level each. */
   drawStrip(curve) {
-    const stretches = [];
-    for (const [t, , level] of curve.length ? curve : [[0, 0, "none"]]) {
-      if (stretches.at(-1)?.level !== level) stretches.push({ at: t, level });
+    const stretches = [{ at: 0, level: "none" }];
+    for (const [t, , level] of curve) {
+      if (t <= 0) stretches[0].level = level;
+      else if (stretches.at(-1).level !== level) stretches.push({ at: t, level });
     }
-    if (stretches[0].at > 0) stretches.unshift({ at: 0, level: "none" });
     stretches.forEach((s, i) => { s.to = i + 1 < stretches.length ? stretches[i + 1].at : this.end; });
     const seen = stretches.filter(s => s.to >= this.from);
     const signature = `${this.plot.clientWidth} ${seen.map(s => `${this.percent(s.at).toFixed(1)} ${this.percent(s.to).toFixed(1)} ${s.level}`).join()}`;
