@@ -272,6 +272,18 @@ func TestLongCallsAreShownInPieces(t *testing.T) {
 	}
 }
 
+func TestAWrongClockIsSaidAndDoesNotCount(t *testing.T) {
+	s := open(t, nil)
+	s.fraud("ahead", "clock_off", "3h")
+	p := browsertest.Start(t, browsertest.Config{}).Page(t)
+	p.Open(s.URL + "/#/call/default/ahead")
+	p.WaitText(soon, ".banner", "A clock is wrong")
+	p.Wait("how much", soon, `/(2 h 59|3 h)/.test(document.querySelector(".banner").innerText)`)
+	if lasts := texts(p, ".figures dd")[1]; !strings.HasPrefix(lasts, "1:") {
+		t.Errorf("a call of a minute lasts %s", lasts)
+	}
+}
+
 func TestACallThatIsNotThereIsSaid(t *testing.T) {
 	s := open(t, nil)
 	p := browsertest.Start(t, browsertest.Config{}).Page(t)

@@ -33,6 +33,7 @@ type Call struct {
 	began  time.Time
 	ago    time.Duration // how long it had lasted when it was first told
 	made   time.Time     // when that was
+	off    time.Duration // of the clock of the machine that has the call
 	n      int           // of events
 	said   int           // utterances
 	score  float64
@@ -43,7 +44,8 @@ type Call struct {
 }
 
 // Start tells of a call that has gone on for ago. attributes may name its
-// "source" and "tenant", and say "can_play"; the others are the call's.
+// "source" and "tenant", say "can_play", and put the machine's clock
+// "clock_off"; the others are the call's.
 func Start(ctx context.Context, out sink.Sink, id string, ago time.Duration, attributes map[string]string) (*Call, error) {
 	now := time.Now()
 	c := &Call{
@@ -59,6 +61,12 @@ func Start(ctx context.Context, out sink.Sink, id string, ago time.Duration, att
 			c.Tenant = value
 		case "can_play":
 			canPlay = value == "yes"
+		case "clock_off":
+			off, err := time.ParseDuration(value)
+			if err != nil {
+				return nil, fmt.Errorf("clock_off: %w", err)
+			}
+			c.off, c.began = off, c.began.Add(off)
 		default:
 			told[key] = value
 		}
@@ -80,7 +88,7 @@ func (c *Call) publish(ctx context.Context, typ sink.Type, data proto.Message) e
 	c.n++
 	ev := sink.Event{
 		ID: sink.EventID(c.Tenant, c.ID, typ, c.n), Type: typ, Tenant: c.Tenant, Call: c.ID, Source: "callwarden/" + c.source,
-		At: sink.At(data), Time: time.Now(), Data: data,
+		At: sink.At(data), Time: time.Now().Add(c.off), Data: data,
 	}
 	if err := c.out.Publish(ctx, ev); err != nil {
 		return fmt.Errorf("telling %s of %s: %w", typ, c.ID, err)

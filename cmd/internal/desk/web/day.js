@@ -60,8 +60,8 @@ function figures(d, at) {
       fact("Alerts", words.number(d.alerts || 0), `warning or worse,${rate}`),
       fact("Critical", words.number(d.by_level?.critical || 0)),
       fact("Half of the alerts came within", soon.p50 === undefined || soon.p50 === null ? "–" : words.span(soon.p50), "of the call’s beginning"),
-      fact("Right, of warning or worse", ...judged(warning)),
-      fact("Right, of critical", ...judged(critical)))),
+      fact("Precision, warning or worse", ...judged(warning)),
+      fact("Precision, critical", ...judged(critical)))),
     hours(d.by_hour || [], at), tactics(d.by_tactic || []), timeToAlert(soon), verdicts(d.verdicts || {}), heard(d))];
 }
 
