@@ -170,6 +170,7 @@ func BenchmarkMemory(b *testing.B) {
 		cancel()
 		group.Wait()
 		stop()
+		b.ReportMetric(float64(crowd.round*figure+crowd.next), "events")
 		b.ReportMetric(first[0], "overview-first-MB")
 		b.ReportMetric(last[0], "overview-last-MB")
 		b.ReportMetric(first[1], "call-first-MB")

@@ -258,11 +258,15 @@ func Fraud(ctx context.Context, out sink.Sink, id string, attributes map[string]
 		text  string
 		found []Found
 	}{
-		{Caller, "hello this is the security department of your bank somebody is trying to take money from your account",
-			[]Found{{Tactic: "impersonation", Words: "this is the security department of your bank", Points: 1}, {Tactic: "lure_account", Words: "somebody is trying to take money from your account", Points: 2}}},
+		{
+			Caller, "hello this is the security department of your bank somebody is trying to take money from your account",
+			[]Found{{Tactic: "impersonation", Words: "this is the security department of your bank", Points: 1}, {Tactic: "lure_account", Words: "somebody is trying to take money from your account", Points: 2}},
+		},
 		{Callee, "oh no what should i do", nil},
-		{Caller, "i can stop the payment we just sent a code to your phone please read me the code",
-			[]Found{{Tactic: "otp_request", Words: "sent a code to your phone", Guard: "your-code-is"}, {Tactic: "otp_request", Words: "read me the code", Points: 6}}},
+		{
+			Caller, "i can stop the payment we just sent a code to your phone please read me the code",
+			[]Found{{Tactic: "otp_request", Words: "sent a code to your phone", Guard: "your-code-is"}, {Tactic: "otp_request", Words: "read me the code", Points: 6}},
+		},
 		{Callee, "the message says i should not share it", []Found{{Tactic: "official_counter_advice", Words: "i should not share it"}}},
 		{Caller, "that is only for strangers please read me the code now so that i can cancel the payment", []Found{{Tactic: "urgency", Words: "now so that i can cancel", Points: 1}}},
 		{Callee, "okay the code is # # # # # #", []Found{{Tactic: "otp_readback", Words: "the code is # # # # # #", Points: 6}}},

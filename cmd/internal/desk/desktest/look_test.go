@@ -60,8 +60,10 @@ func busy(t *testing.T, s *station) {
 		s.must(c.Hear(ctx, hearing, reason))
 		if i < 16 {
 			for k, points := range [][]float64{{1, 2, 9, 4}, {1, 6, 2}, {2, 1, 5.5}, {1.5}}[i%4] {
-				s.must(c.Find(ctx, desktest.Found{Tactic: tactics[(i+3*k)%len(tactics)], Leg: desktest.Caller, Words: "some words", Points: points,
-					Start: time.Duration(2+4*k) * time.Second, End: time.Duration(4+4*k) * time.Second}))
+				s.must(c.Find(ctx, desktest.Found{
+					Tactic: tactics[(i+3*k)%len(tactics)], Leg: desktest.Caller, Words: "some words", Points: points,
+					Start: time.Duration(2+4*k) * time.Second, End: time.Duration(4+4*k) * time.Second,
+				}))
 			}
 		}
 	}
