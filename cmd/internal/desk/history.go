@@ -340,11 +340,9 @@ func (d *Desk) exportJSON(w http.ResponseWriter, r *http.Request, u *user) error
 		if !ok {
 			continue // deleted meanwhile
 		}
-		if _, err := w.Write([]byte(sep)); err != nil {
-			return nil
-		}
-		if err := enc.Encode(c); err != nil {
-			return nil
+		_, gone := w.Write([]byte(sep))
+		if errors.Join(gone, enc.Encode(c)) != nil {
+			break // nobody reads any more
 		}
 		sep = ","
 	}

@@ -132,6 +132,14 @@ func (d *Desk) live(w http.ResponseWriter, r *http.Request, u *user) error {
 	if err != nil {
 		return err
 	}
+	d.follows(s, r, u)
+	return nil // who does not read any more need not be told
+}
+
+// follows streams the overview until the browser is gone, does not read, or is
+// not let in any more.
+func (d *Desk) follows(s *stream, r *http.Request, u *user) {
+	var err error
 	version := d.resumeFrom(r)
 	var told *status
 	for first := true; ; first = false {
@@ -146,7 +154,7 @@ func (d *Desk) live(w http.ResponseWriter, r *http.Request, u *user) error {
 			err = s.send("delta", id, out)
 		}
 		if err != nil {
-			return nil // the browser is gone, or does not read
+			return
 		}
 		version = now
 		if first && resumed {
@@ -157,7 +165,7 @@ func (d *Desk) live(w http.ResponseWriter, r *http.Request, u *user) error {
 			told, err = d.between(s, r, u, version, told)
 		}
 		if err != nil {
-			return nil
+			return
 		}
 	}
 }

@@ -54,8 +54,9 @@ func main() {
 	flag.BoolVar(&o.levels, "levels", false, "also how loud the legs of each call are, every second")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
+	err := run(ctx, o)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "deskload:", err)
 		os.Exit(1)
 	}

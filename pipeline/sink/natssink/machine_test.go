@@ -95,7 +95,9 @@ func TestMachinesAreHeardByWhoFollows(t *testing.T) {
 	cfg := watching(srv.URL())
 	cfg.Machines = true
 	f := follow(t, cfg)
-	next(t, f.states)
+	if err := next(t, f.states); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
