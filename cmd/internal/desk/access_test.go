@@ -358,13 +358,14 @@ func TestTokenLinesAreChecked(t *testing.T) {
 	hash := "sha256:" + strings.Repeat("0", 64)
 	for text, want := range map[string]string{
 		good + " anna viewer a,b\n\n# nobody\n" + hash + " ben admin *": "",
-		"short anna viewer *":                         "line 1: the token must have at least 16",
-		good + " anna viewer":                         "line 1: has 3 fields",
-		good + " anna king *":                         `line 1: role "king"`,
-		good + " anna viewer ,":                       "line 1: has no tenant",
-		"# \n" + good + " \x07 viewer *":              "line 2: the user's name",
-		"sha256:00 anna viewer *":                     "line 1: sha256",
-		good + " a viewer *\n" + good + " b viewer *": "line 2: the token is there already",
+		"short anna viewer *":                                  "line 1: the token must have at least 16",
+		good + " anna viewer":                                  "line 1: has 3 fields",
+		good + " anna king *":                                  `line 1: role "king"`,
+		good + " anna viewer ,":                                "line 1: has no tenant",
+		"# \n" + good + " \x07 viewer *":                       "line 2: the user's name",
+		"sha256:00 anna viewer *":                              "line 1: sha256",
+		"sha256:" + strings.Repeat("0", 66) + " anna viewer *": "line 1: sha256",
+		good + " a viewer *\n" + good + " b viewer *":          "line 2: the token is there already",
 	} {
 		users, err := readTokens([]byte(text))
 		switch {
@@ -380,6 +381,7 @@ func FuzzReadTokens(f *testing.F) {
 	f.Add([]byte(tokenLines))
 	f.Add([]byte("sha256:" + strings.Repeat("0", 64) + " ben admin *"))
 	f.Add([]byte("# \n\n x y z"))
+	f.Add([]byte("sha256:" + strings.Repeat("0", 66) + " 0 viewer *"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		users, err := readTokens(data)
 		if err != nil && users != nil {

@@ -119,10 +119,11 @@ func readTokens(data []byte) (map[tokenID]*user, error) {
 
 func parseToken(s string) (id tokenID, err error) {
 	if h, ok := strings.CutPrefix(s, "sha256:"); ok {
-		if n, err := hex.Decode(id[:], []byte(h)); len(h) != 2*len(id) || n != len(id) || err != nil {
+		sum, err := hex.DecodeString(h)
+		if err != nil || len(sum) != len(id) {
 			return id, errors.New("sha256: must be followed by 64 hexadecimal digits")
 		}
-		return id, nil
+		return tokenID(sum), nil
 	}
 	if len(s) < tokenLeast {
 		return id, fmt.Errorf("the token must have at least %d characters", tokenLeast)
