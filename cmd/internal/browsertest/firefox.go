@@ -133,7 +133,7 @@ func (f *Firefox) connect(address string) {
 	f.t.Helper()
 	ctx, stop := context.WithTimeout(context.Background(), patience)
 	defer stop()
-	conn, _, err := websocket.Dial(ctx, address+"/session", nil)
+	conn, _, err := websocket.Dial(ctx, address+"/session", nil) //nolint:bodyclose // the library has taken it
 	if err != nil {
 		f.t.Fatalf("connecting to Firefox: %v", err)
 	}

@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-func get(t *testing.T, method, path string, header http.Header) *http.Response {
+func get(t *testing.T, method, path string, header http.Header) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(method, path, nil)
 	r.Header = header
 	Handler(About{WHIP: true, Listen: "screen", Notice: 1, Warning: 6, Critical: 12}).ServeHTTP(w, r)
-	return w.Result()
+	return w
 }
 
 func TestThePageLoadsNothingFromElsewhere(t *testing.T) {
@@ -39,7 +39,7 @@ func TestThePageLoadsNothingFromElsewhere(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/try/", "/try/main.js", "/try/calls/fraud-code.wav", "/try/none"} {
-		policy := get(t, "GET", path, nil).Header.Get("Content-Security-Policy")
+		policy := get(t, "GET", path, nil).Header().Get("Content-Security-Policy")
 		for _, rule := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"} {
 			if !strings.Contains(policy, rule) {
 				t.Errorf("%s: the policy %q lacks %q", path, policy, rule)
@@ -58,21 +58,21 @@ func TestThePageIsServedWithTypesAndTags(t *testing.T) {
 		"/try/about.json": "application/json", "/try/calls/boiler.wav": "audio/wav",
 	} {
 		r := get(t, "GET", path, nil)
-		if r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != want {
-			t.Errorf("%s: %s, %s; want %s", path, r.Status, r.Header.Get("Content-Type"), want)
+		if r.Code != http.StatusOK || r.Header().Get("Content-Type") != want {
+			t.Errorf("%s: %d, %s; want %s", path, r.Code, r.Header().Get("Content-Type"), want)
 		}
-		again := get(t, "GET", path, http.Header{"If-None-Match": {r.Header.Get("ETag")}})
-		if again.StatusCode != http.StatusNotModified {
-			t.Errorf("%s asked for again: %s", path, again.Status)
+		again := get(t, "GET", path, http.Header{"If-None-Match": {r.Header().Get("ETag")}})
+		if again.Code != http.StatusNotModified {
+			t.Errorf("%s asked for again: %d", path, again.Code)
 		}
 	}
 	for path, method := range map[string]string{"/try/../trypage.go": "GET", "/try/calls/": "GET", "/try/web/index.html": "GET"} {
-		if r := get(t, method, path, nil); r.StatusCode != http.StatusNotFound {
-			t.Errorf("%s: %s", path, r.Status)
+		if r := get(t, method, path, nil); r.Code != http.StatusNotFound {
+			t.Errorf("%s: %d", path, r.Code)
 		}
 	}
-	if r := get(t, "POST", "/try/", nil); r.StatusCode != http.StatusMethodNotAllowed {
-		t.Errorf("POST: %s", r.Status)
+	if r := get(t, "POST", "/try/", nil); r.Code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", r.Code)
 	}
 }
 
@@ -88,8 +88,8 @@ func TestThePageKnowsTheServiceItBelongsTo(t *testing.T) {
 		t.Errorf("the page is told %+v", got)
 	}
 	for _, r := range got.Recordings {
-		if answer := get(t, "GET", "/try/calls/"+r.Name, nil); answer.StatusCode != http.StatusOK {
-			t.Errorf("%s is named and not there: %s", r.Name, answer.Status)
+		if answer := get(t, "GET", "/try/calls/"+r.Name, nil); answer.Code != http.StatusOK {
+			t.Errorf("%s is named and not there: %d", r.Name, answer.Code)
 		}
 	}
 }
