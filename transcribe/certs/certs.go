@@ -3,6 +3,7 @@
 package certs
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -167,7 +168,9 @@ func (s *Store) Server(protocols ...string) *tls.Config {
 }
 
 // Client is the configuration of a client. name is what the server's
-// certificate must be for; empty means the address that is dialled.
+// certificate must be for: a host name or an IP address. Empty means the host
+// name that is dialled; an address is not known here then, and every
+// certificate is refused.
 func (s *Store) Client(name string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -177,7 +180,13 @@ func (s *Store) Client(name string) *tls.Config {
 		InsecureSkipVerify: true,
 		VerifyConnection: func(c tls.ConnectionState) error {
 			_, roots := s.current()
-			opts := x509.VerifyOptions{Roots: roots, DNSName: c.ServerName, Intermediates: x509.NewCertPool()}
+			// A connection to an address has no name of its own (RFC 6066,
+			// section 3), and without one Verify would take any certificate.
+			name := cmp.Or(c.ServerName, name)
+			if name == "" {
+				return errors.New("what the server's certificate must be for is not known")
+			}
+			opts := x509.VerifyOptions{Roots: roots, DNSName: name, Intermediates: x509.NewCertPool()}
 			if len(c.PeerCertificates) == 0 {
 				return errors.New("the server shows no certificate")
 			}

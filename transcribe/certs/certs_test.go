@@ -125,11 +125,13 @@ func TestClientTrustsOnlyItsRootsAndTheRightName(t *testing.T) {
 		name  string
 		says  string // empty: all is well
 	}{
-		"its own":      {server, server.Cert, "127.0.0.1", ""},
-		"a stranger":   {stranger, server.Cert, "127.0.0.1", "unknown authority"},
-		"another name": {server, server.Cert, "bank.example", "bank.example"},
-		"expired":      {expired, expired.Cert, "127.0.0.1", "expired"},
-		"the system's": {server, "", "127.0.0.1", "unknown authority"},
+		"its own":         {server, server.Cert, "127.0.0.1", ""},
+		"a stranger":      {stranger, server.Cert, "127.0.0.1", "unknown authority"},
+		"another name":    {server, server.Cert, "bank.example", "bank.example"},
+		"another address": {server, server.Cert, "192.0.2.1", "192.0.2.1"},
+		"no name":      {server, server.Cert, "", "not known"},
+		"expired":         {expired, expired.Cert, "127.0.0.1", "expired"},
+		"the system's":    {server, "", "127.0.0.1", "unknown authority"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := slog.New(slog.DiscardHandler)

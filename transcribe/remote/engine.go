@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -62,14 +63,18 @@ func Connect(ctx context.Context, cfg Config, log *slog.Logger) (*Engine, error)
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	options, err := cfg.dialOptions(log)
+	transport, err := cfg.transport(log)
+	if err != nil {
+		return nil, err
+	}
+	options, err := cfg.dialOptions()
 	if err != nil {
 		return nil, err
 	}
 	watch, stop := context.WithCancel(context.Background())
 	e := &Engine{cfg: cfg, log: log, stop: stop, news: make(chan struct{}), words: make(map[string]bool)}
 	for _, a := range cfg.Addresses {
-		conn, err := grpc.NewClient(target(a), options...)
+		conn, err := grpc.NewClient(target(a), append(options[:len(options):len(options)], grpc.WithTransportCredentials(transport(a)))...)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("address %s: %w", a, err), e.Close())
 		}
@@ -91,17 +96,27 @@ func Connect(ctx context.Context, cfg Config, log *slog.Logger) (*Engine, error)
 	return e, nil
 }
 
-func (c Config) dialOptions(log *slog.Logger) ([]grpc.DialOption, error) {
-	transport := insecure.NewCredentials()
-	if c.secure() {
-		store, err := certs.Open(c.TLS, log)
-		if err != nil {
-			return nil, err
-		}
-		transport = credentials.NewTLS(withProtocol(store.Client(c.ServerName)))
+// transport is how the connection to an address is secured: its certificate
+// must be for Config.ServerName, or for the host of the address.
+func (c Config) transport(log *slog.Logger) (func(addr string) credentials.TransportCredentials, error) {
+	if !c.secure() {
+		return func(string) credentials.TransportCredentials { return insecure.NewCredentials() }, nil
 	}
+	store, err := certs.Open(c.TLS, log)
+	if err != nil {
+		return nil, err
+	}
+	return func(addr string) credentials.TransportCredentials {
+		name := c.ServerName
+		if host, _, err := net.SplitHostPort(addr); err == nil && name == "" {
+			name = host
+		}
+		return credentials.NewTLS(withProtocol(store.Client(name)))
+	}, nil
+}
+
+func (c Config) dialOptions() ([]grpc.DialOption, error) {
 	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(transport),
 		grpc.WithUserAgent("callwarden"),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
