@@ -238,7 +238,7 @@ func (c *wsCall) connect(ctx context.Context, query url.Values) error {
 	if cfg.Way == Fork {
 		protocols = []string{"audio.jambonz.org"}
 	}
-	ws, res, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{HTTPClient: c.s.client, HTTPHeader: h, Subprotocols: protocols})
+	ws, res, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{HTTPClient: c.s.client, HTTPHeader: h, Subprotocols: protocols}) //nolint:bodyclose // the library has closed it
 	if err != nil {
 		if res != nil && res.StatusCode != http.StatusSwitchingProtocols {
 			return &refusedError{status: res.Status}

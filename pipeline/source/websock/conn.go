@@ -101,7 +101,8 @@ func (c *Conn) Tenant(said string) (string, error) { return c.server.door.tenant
 // not; at is the time since Began. An error ends Read, which returns it. It is
 // set by the goroutine that reads.
 func (c *Conn) OnTick(tick func(at time.Duration) error) {
-	c.raw.tick = func() error { return tick(time.Since(c.Began)) }
+	at := func() error { return tick(time.Since(c.Began)) }
+	c.raw.tick.Store(&at) // Close may be reading in its turn
 }
 
 // Read waits for a message, which is good until the next Read. It returns
@@ -317,19 +318,19 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // cost more.
 type tickingConn struct {
 	net.Conn
-	tick   func() error // nil for none
-	ticked error        // what it returned
+	tick   atomic.Pointer[func() error] // nil for none
+	ticked error                        // what it returned
 	next   time.Time
 	quiet  atomic.Bool // tick is not called any more
 }
 
 // Read implements net.Conn.
 func (t *tickingConn) Read(p []byte) (int, error) {
-	for t.tick != nil {
+	for tick := t.tick.Load(); tick != nil; {
 		now := time.Now()
 		if !now.Before(t.next) {
 			if !t.next.IsZero() && !t.quiet.Load() {
-				if t.ticked = t.tick(); t.ticked != nil {
+				if t.ticked = (*tick)(); t.ticked != nil {
 					return 0, t.ticked
 				}
 			}
