@@ -260,7 +260,7 @@ func (c *chronicle) judge(ctx context.Context, h heard) {
 		found := c.detector.Observe(seg)
 		// What is heard against a closed list is a rough transcript at best:
 		// it is told where it is what a finding rests on.
-		if (seg.Final || c.p.cfg.Hypotheses || c.call.Hypotheses) && (seg.Heard == transcribe.Openly || seg.Heard == transcribe.Keyed || len(found) > 0) {
+		if !seg.Stands && (seg.Final || c.p.cfg.Hypotheses || c.call.Hypotheses) && (seg.Heard == transcribe.Openly || seg.Heard == transcribe.Keyed || len(found) > 0) {
 			c.publish(ctx, sink.TranscriptSegment, c.at, c.segment(seg))
 		}
 		if d, ok := c.detector.(detectors.Opinionated); ok && seg.Final {

@@ -102,6 +102,10 @@ type Segment struct {
 	Text       string
 	Words      []Word
 	Heard      Heard // set by the listening plan, not by sessions
+	// Stands marks an unfinished segment that says what it said before and has
+	// not changed for a while, although more was heard. The listening plan says
+	// it; sessions do not.
+	Stands bool
 }
 
 // Heard says against what a segment was decoded, and so what it is worth.

@@ -20,6 +20,10 @@ const (
 	// padding is the silence that ends the utterance of a session that knows
 	// no other way.
 	padding = time.Second
+	// stands is how long a hypothesis must stay as it is to be said again: a
+	// recogniser that has looked at two more chunks of audio and changed nothing
+	// means its last word, too.
+	stands = 200 * time.Millisecond
 )
 
 // ear is one way of listening to one leg: a session, the next one if it dies,
@@ -45,6 +49,8 @@ type ear struct {
 	current int                 // the session's utterance that is open, -1 for none
 	number  int                 // and what it is called outside
 	last    *transcribe.Segment // unfinished hypothesis that was passed on
+	lastAt  time.Duration       // media time that was heard then
+	stood   bool                // it was said again
 }
 
 func (l *Listener) newEar(opt transcribe.Options, heard transcribe.Heard, utterances *atomic.Int32) *ear {
@@ -75,7 +81,7 @@ func (e *ear) hear(ctx context.Context, j job, f audio.Frame) ([]transcribe.Segm
 	switch {
 	case err == nil:
 		e.hearsAgain()
-		return segs, nil
+		return e.standing(segs, f), nil
 	case ctx.Err() != nil, errors.Is(err, transcribe.ErrFrame):
 		return segs, err
 	case errors.Is(err, transcribe.ErrAway):
@@ -83,6 +89,21 @@ func (e *ear) hear(ctx context.Context, j job, f audio.Frame) ([]transcribe.Segm
 	}
 	segs = append(segs, e.settle()...)
 	return segs, e.replace(ctx, j, err, f.End())
+}
+
+// standing adds the hypothesis that has not changed for a while, once.
+func (e *ear) standing(segs []transcribe.Segment, f audio.Frame) []transcribe.Segment {
+	if len(segs) > 0 {
+		e.lastAt, e.stood = f.End(), false
+		return segs
+	}
+	if e.last == nil || e.stood || len(f.PCM) == 0 || f.End()-e.lastAt < stands {
+		return segs
+	}
+	e.stood = true
+	again := *e.last
+	again.Stands = true
+	return append(segs, again)
 }
 
 // miss makes the ear deaf until its session is back, which hears then what it

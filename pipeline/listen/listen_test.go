@@ -3,6 +3,7 @@ package listen
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -125,6 +126,36 @@ func TestTimeThatPassesEndsTheUtteranceButIsNotDecoded(t *testing.T) {
 	}
 	if heard < time.Second || heard > maxPad+time.Second {
 		t.Errorf("an hour of nothing had %v decoded, want about %v", heard, maxPad)
+	}
+}
+
+// A hypothesis that more audio does not change is said again, once, so that who
+// waits for words to settle need not wait for the end of the utterance.
+func TestHypothesisThatStandsIsSaidAgainOnce(t *testing.T) {
+	e := &transcribetest.Faulty{}
+	e.Write = func(_, n int, f audio.Frame) ([]transcribe.Segment, error) {
+		said := map[int]transcribe.Segment{2: {Text: "the"}, 3: {Text: "the code"}, 9: {Text: "the code", Final: true}}
+		seg, ok := said[n]
+		if !ok {
+			return nil, nil
+		}
+		seg.Leg, seg.End = audio.Caller, f.End()
+		return []transcribe.Segment{seg}, nil
+	}
+	g := open(t, e)
+	var got []string
+	for n := range 14 {
+		segs, err := g.Hear(context.Background(), frame(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range segs {
+			got = append(got, fmt.Sprintf("%s stands=%v final=%v", s.Text, s.Stands, s.Final))
+		}
+	}
+	want := []string{"the stands=false final=false", "the code stands=false final=false", "the code stands=true final=false", "the code stands=false final=true"}
+	if !slices.Equal(got, want) {
+		t.Errorf("heard\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
