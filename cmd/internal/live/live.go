@@ -332,6 +332,7 @@ func (w *warden) run(ctx context.Context, cfg Config, n int) error {
 		"transcriber": map[string]any{"mode": "inprocess", "backend": cfg.Backend},
 		"listen":      map[string]any{"mode": cfg.Listen},
 		"sinks":       map[string]any{"nats": map[string]any{"embedded": map[string]any{"listen": "", "store_dir": filepath.Join(w.dir, "events")}}},
+		"desk":        map[string]any{"enabled": false}, // nobody looks, and runs side by side share no folder
 		"log":         map[string]any{"level": "error"},
 	})
 	if err != nil {
