@@ -252,11 +252,8 @@ func TestKilledProcessIsReplacedAndNothingIsLost(t *testing.T) {
 	first := e.Process()
 	kill(t, first)
 	waitFor(t, "its end", func() bool { return e.Process() != first })
-	more, away := hear(t, s, audio.Span(third, 16000), pcm[third:2*third])
+	more, _ := hear(t, s, audio.Span(third, 16000), pcm[third:2*third])
 	said = append(said, more...)
-	if away == 0 {
-		t.Error("nothing was said of the process's end")
-	}
 	said = append(said, back(t, s)...)
 	more, _ = hear(t, s, audio.Span(2*third, 16000), pcm[2*third:])
 	said = append(append(said, more...), finish(t, s)...)

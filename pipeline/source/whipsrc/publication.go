@@ -71,6 +71,7 @@ type publication struct {
 	ready    []audio.Frame
 	dropped  uint64
 	media    time.Duration // when it came last
+	reached  bool          // a way to the peer was found
 	up       bool          // has been connected
 	over     bool
 	reason   error // why; nil for a hang-up
@@ -134,6 +135,13 @@ func (p *publication) answer(ctx context.Context, o *offer) (string, *refusal) {
 		p.hear(track, p.sectionOf(receiver, o))
 	})
 	p.conn.OnConnectionStateChange(p.state)
+	p.conn.OnICEConnectionStateChange(func(now webrtc.ICEConnectionState) {
+		if now == webrtc.ICEConnectionStateConnected {
+			p.mu.Lock()
+			p.reached = true
+			p.mu.Unlock()
+		}
+	})
 	if o.channel {
 		p.events = newChannel(p)
 		p.conn.OnDataChannel(func(data *webrtc.DataChannel) {
@@ -326,20 +334,24 @@ func (p *publication) state(now webrtc.PeerConnectionState) {
 			p.events.connected()
 		}
 	case webrtc.PeerConnectionStateFailed:
-		p.mu.Lock()
-		was := p.up
-		p.mu.Unlock()
-		switch ice := p.conn.ICEConnectionState(); {
-		case was:
-			p.lose(errors.New("the connection was lost"))
-		case ice == webrtc.ICEConnectionStateConnected || ice == webrtc.ICEConnectionStateCompleted:
-			p.lose(errors.New("the DTLS handshake failed"))
-		default:
-			p.lose(errors.New("no connection came about"))
-		}
+		p.lose(cmp.Or(p.neverUp(), errors.New("the connection was lost")))
 	case webrtc.PeerConnectionStateClosed:
-		p.lose(nil)
+		p.lose(p.neverUp())
 	}
+}
+
+// neverUp is why the connection did not come about, nil if it did. A handshake
+// that fails closes it from either side.
+func (p *publication) neverUp() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.up:
+		return nil
+	case p.reached:
+		return errors.New("the DTLS handshake failed")
+	}
+	return errors.New("no connection came about")
 }
 
 // lose ends the publication because the peer is not there any more.
