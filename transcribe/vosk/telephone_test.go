@@ -91,7 +91,7 @@ func narrow(t *testing.T, pcm []int16) []int16 {
 	return low
 }
 
-func TestBadLinesAreHeardNevertheless(t *testing.T) {
+func TestWholeBadLinesAreHeardNevertheless(t *testing.T) {
 	engine := newEngine(t, installed(t))
 	want := strings.Fields("please read me the verification code do not tell anyone about this call")
 	tel := narrow(t, speech(t))
@@ -126,7 +126,7 @@ func TestBadLinesAreHeardNevertheless(t *testing.T) {
 
 // Silence, noise and tones that are filled like speech must not become it. The
 // sounds are heard for three seconds each.
-func TestWhatIsNoSpeechIsNotHeardAsWords(t *testing.T) {
+func TestWholeNoiseIsNotHeardAsWords(t *testing.T) {
 	engine := newEngine(t, installed(t))
 	for _, s := range audiotest.Sounds() {
 		most := 1
