@@ -16,16 +16,16 @@ E2E     := ./cmd/internal/e2e ./cmd/internal/browsertest ./cmd/internal/trypage 
 AXE     := axe-core@4.14.1
 # Protocols of other people's servers, each beside the backend that speaks it.
 FOREIGN := transcribe/voskserver/voskpb transcribe/riva/rivapb
-# Tests that hear whole calls, and those of the arithmetic on audio, in which
-# nothing runs side by side: without the race detector, under which it takes
-# four times as long.
-WHOLE   := ^TestWhole
+# Where things run side by side, and so are tested with the race detector. Under
+# it the arithmetic on audio takes four times as long: make race has it on all.
+RACED   := ./pipeline/... ./proto/... ./transcribe/... ./cmd/internal/board ./cmd/internal/caller ./cmd/internal/desk
+PLAIN   := /transcribe/audio$$|/transcribe/vosk$$
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: bench-remote help demo test e2e peers browser axe check lint fuzz bench bench-browser bench-desk bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
+.PHONY: bench-remote help demo test race e2e peers browser axe check lint fuzz bench bench-browser bench-desk bench-live eval-band train-band eval eval-gate eval-screen train-talk calibrate proto proto-check models build clean
 
 help: ## this list
 	@echo "callwarden: make TARGET"
@@ -38,13 +38,17 @@ test: models proto-check ## everything that CI runs
 	@$(BIN) models install libsherpa-onnx
 	$(GO) build ./...
 	$(GO) vet ./...
-	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 12m -skip '$(WHOLE)' $$($(GO) list ./... | grep -v '/transcribe/audio$$')
-	$(GO) test -shuffle=on -timeout 12m -run '$(WHOLE)' ./cmd/callwarden ./transcribe/vosk
-	$(GO) test -shuffle=on ./transcribe/audio
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 12m $$($(GO) list $(RACED) | grep -Ev '$(PLAIN)')
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -run 'Burst|List|Engine' ./transcribe/vosk
+	$(GO) test -shuffle=on -timeout 12m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACED) | grep -Ev '$(PLAIN)')")
 	@$(MAKE) --no-print-directory e2e
 
+race: models ## every test with the race detector: half an hour
+	@$(BIN) models install libsherpa-onnx
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 30m ./...
+
 e2e: models peers browser axe ## calls by sipp and baresip give the findings of replay; tshark reads what we send; Chromium and Firefox show the pages
-	CALLWARDEN_BINARY=$(CURDIR)/$(BIN) CALLWARDEN_SHOTS=$(CURDIR)/out/shots $(GO) test -tags e2e -count=1 -p 1 -timeout 5m $(E2E)
+	CALLWARDEN_BINARY=$(CURDIR)/$(BIN) CALLWARDEN_SHOTS=$(CURDIR)/out/shots $(GO) test -tags e2e -count=1 -p 2 -timeout 8m $(E2E)
 
 # Tools that are missing are installed, as root or by sudo; that they cannot be
 # is an error.
