@@ -82,6 +82,7 @@ func TestOpusIsHeard(t *testing.T) {
 	p.connected()
 	packets, line := opus(t, "silk"), p.sender(0)
 	paced(20, func(n int) bool { line.send(t, packets[n%len(packets)], 20); return n < 40 })
+	s.came(t, 39)
 	p.hangUp()
 	pcm := s.over(t).pcm[audio.Unknown]
 	if len(pcm) < 38*320 || power(pcm[len(pcm)/2:], 16000, 440) < 0.5 {
@@ -100,6 +101,7 @@ func TestStereoTrackIsTwoLegs(t *testing.T) {
 	p.connected()
 	packets, line := opus(t, "celt"), p.sender(0) // 440 Hz on the left, 1000 on the right
 	paced(10, func(n int) bool { line.send(t, packets[n%len(packets)], 10); return n < 79 })
+	s.came(t, 75)
 	p.hangUp()
 	h := s.over(t)
 	for leg, hz := range map[audio.Leg]int{audio.Caller: 440, audio.Callee: 1000} {
@@ -127,6 +129,7 @@ func TestTwoTracksAreTwoLegs(t *testing.T) {
 	both.Go(func() { p.say(0, 440, 40) })
 	both.Go(func() { p.say(1, 1000, 40) })
 	both.Wait()
+	s.came(t, 78)
 	p.hangUp()
 	h := s.over(t)
 	for leg, hz := range map[audio.Leg]int{audio.Callee: 440, audio.Caller: 1000} {
@@ -148,6 +151,7 @@ func TestTwoPublicationsAreOneCall(t *testing.T) {
 	both.Go(func() { agent.say(0, 440, 50) })
 	both.Go(func() { customer.say(0, 1000, 40) })
 	both.Wait()
+	s.came(t, 88)
 	customer.hangUp()
 	agent.say(0, 440, 10) // the call goes on with one leg
 	s.came(t, 98)
@@ -184,6 +188,7 @@ func TestSecondPublicationThatNeverComesIsSaid(t *testing.T) {
 	p.publish(s, "?call=c&leg=caller")
 	p.connected()
 	p.say(0, 440, 20)
+	s.came(t, 20)
 	p.hangUp()
 	h := s.over(t)
 	if w := h.call.Warnings(); len(w) != 1 || !strings.Contains(w[0], "callee") || h.call.Attributes["missing_leg"] != "callee" {
