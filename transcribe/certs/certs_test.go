@@ -129,7 +129,7 @@ func TestClientTrustsOnlyItsRootsAndTheRightName(t *testing.T) {
 		"a stranger":      {stranger, server.Cert, "127.0.0.1", "unknown authority"},
 		"another name":    {server, server.Cert, "bank.example", "bank.example"},
 		"another address": {server, server.Cert, "192.0.2.1", "192.0.2.1"},
-		"no name":      {server, server.Cert, "", "not known"},
+		"no name":         {server, server.Cert, "", "not known"},
 		"expired":         {expired, expired.Cert, "127.0.0.1", "expired"},
 		"the system's":    {server, "", "127.0.0.1", "unknown authority"},
 	} {
