@@ -22,8 +22,9 @@ const (
 	// has changed meanwhile is not queued but told together, so a slow reader
 	// costs nothing; one that does not read at all is cut.
 	writeMost = 15 * time.Second
-	// together is how long changes are gathered after one was told.
-	together = 15 * time.Millisecond
+	// together is how long changes are gathered after one was told: nobody sees
+	// more than twelve a second, and each costs as much as ten rows in it.
+	together = 80 * time.Millisecond
 	// statusEvery is how often the figures of the machines are told.
 	statusEvery = 2 * time.Second
 )
