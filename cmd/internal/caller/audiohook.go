@@ -326,15 +326,8 @@ type answer struct{ kind, why string }
 func (h *hook) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
-	ws, res, err := websocket.Dial(ctx, h.a.to.String(), &websocket.DialOptions{HTTPClient: h.a.client, HTTPHeader: h.a.headers(h.id, time.Now())}) //nolint:bodyclose // the library has closed it
+	ws, err := dialSocket(ctx, h.a.to, &websocket.DialOptions{HTTPClient: h.a.client, HTTPHeader: h.a.headers(h.id, time.Now())})
 	if err != nil {
-		if res != nil && res.StatusCode != http.StatusSwitchingProtocols {
-			return &refusedError{status: res.Status}
-		}
-		var op *net.OpError
-		if errors.As(err, &op) {
-			return op
-		}
 		return err
 	}
 	ws.SetReadLimit(1 << 20)

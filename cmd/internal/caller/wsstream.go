@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -238,15 +237,8 @@ func (c *wsCall) connect(ctx context.Context, query url.Values) error {
 	if cfg.Way == Fork {
 		protocols = []string{"audio.jambonz.org"}
 	}
-	ws, res, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{HTTPClient: c.s.client, HTTPHeader: h, Subprotocols: protocols}) //nolint:bodyclose // the library has closed it
+	ws, err := dialSocket(ctx, &u, &websocket.DialOptions{HTTPClient: c.s.client, HTTPHeader: h, Subprotocols: protocols})
 	if err != nil {
-		if res != nil && res.StatusCode != http.StatusSwitchingProtocols {
-			return &refusedError{status: res.Status}
-		}
-		var op *net.OpError
-		if errors.As(err, &op) {
-			return op
-		}
 		return err
 	}
 	ws.SetReadLimit(4 << 20) // a prompt in one message
