@@ -3,7 +3,6 @@
 package desktest_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,10 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/performance"
-	"github.com/chromedp/chromedp"
 
 	"github.com/callwarden/callwarden/cmd/internal/browsertest"
 	"github.com/callwarden/callwarden/cmd/internal/desk/desktest"
@@ -202,20 +197,19 @@ func TestThreeHundredCallsScrollSmoothly(t *testing.T) {
 	p := browsertest.Start(t, browsertest.Config{}).Page(t)
 	p.Open(s.URL + "/")
 	p.Wait("all calls", 2*soon, fmt.Sprintf("%s === %d", rows, calls))
+	browsertest.Eval[any](p, `document.querySelectorAll("main ol.calls:first-of-type > li").forEach(row => { row.kept = true; })`)
 	stop := crowd.stir(50)
 	defer stop()
-	before := busyFor(t, p)
 	frames := browsertest.Eval[[]float64](p, scrolling)
-	cpu := busyFor(t, p) - before
-	t.Logf("%d frames while scrolling %d calls at 50 events a second: p50 %.1f ms, p95 %.1f ms, worst %.1f ms; %.0f %% of a core", len(frames), calls,
-		quantile(frames, 0.5), quantile(frames, 0.95), quantile(frames, 1), 100*cpu/4)
-	// What a frame takes says much of what else the machine does; what the page's
-	// thread computes is the page's own.
-	if len(frames) < 2 || cpu > 3 {
-		t.Errorf("%d frames, and the page has computed for %.1f of 4 seconds", len(frames), cpu)
-	}
+	t.Logf("%d frames while scrolling %d calls at 50 events a second: p50 %.1f ms, p95 %.1f ms, worst %.1f ms", len(frames), calls,
+		quantile(frames, 0.5), quantile(frames, 0.95), quantile(frames, 1))
 	stop()
 	p.Wait("the page to have caught up", soon, fmt.Sprintf("%s === %d", rows, calls))
+	// How long a frame takes says much of what else the machine does, and is for
+	// make bench-desk; that no row is drawn anew is the page's own.
+	if kept := browsertest.Eval[int](p, `[...document.querySelectorAll("main ol.calls:first-of-type > li")].filter(row => row.kept).length`); len(frames) < 2 || kept != calls {
+		t.Errorf("%d frames, and %d of %d rows were kept", len(frames), kept, calls)
+	}
 	hrefs := browsertest.Eval[int](p, `new Set([...document.querySelectorAll("main ol.calls a.go")].map(a => a.getAttribute("href"))).size`)
 	if hrefs != calls {
 		t.Errorf("%d different calls are shown, want %d", hrefs, calls)
@@ -231,25 +225,6 @@ func TestThreeHundredCallsScrollSmoothly(t *testing.T) {
 	if !strings.HasPrefix(texts(p, ".tile.l-critical")[0], fmt.Sprint(strings.Count(strings.Join(order, ","), "Critical"))) {
 		t.Errorf("%q are counted", texts(p, ".tile.l-critical"))
 	}
-}
-
-// busyFor is how many seconds the page's main thread has computed, from the
-// first time that it is asked.
-func busyFor(t testing.TB, p *browsertest.Page) (seconds float64) {
-	t.Helper()
-	p.Do(func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		if _, err := cdp.Call(ctx, target, performance.Enable, performance.EnableParams{TimeDomain: "threadTicks"}); err != nil {
-			return chromedp.Void{}, err
-		}
-		r, err := cdp.Call(ctx, target, performance.GetMetrics, cdp.Empty{})
-		for _, m := range r.Metrics {
-			if m.Name == "TaskDuration" {
-				seconds = m.Value
-			}
-		}
-		return chromedp.Void{}, err
-	})
-	return seconds
 }
 
 // scrolling scrolls the page down for four seconds, 3000 pixels in each, which
