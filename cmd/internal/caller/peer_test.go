@@ -31,6 +31,7 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
 
+	"github.com/callwarden/callwarden/pipeline/source/sipstack"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
@@ -132,7 +133,7 @@ func (r *recorder) start(t *testing.T, transport string) {
 		r.ending.Wait()
 		_ = closer.Close()
 		serving.Wait()
-		_ = r.ua.Close() // last: it opens sockets for what comes after
+		_ = sipstack.Close(r.ua)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for _, s := range r.sessions {

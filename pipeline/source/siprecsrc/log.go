@@ -4,8 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
-
-	_ "github.com/callwarden/callwarden/pipeline/source/sipstack" // the settings of the SIP library
 )
 
 // stackLog takes what the SIP stack has to say. It says whole messages with

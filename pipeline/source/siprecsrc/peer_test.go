@@ -32,6 +32,7 @@ import (
 
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/sdp"
+	"github.com/callwarden/callwarden/pipeline/source/sipstack"
 	"github.com/callwarden/callwarden/transcribe/audio"
 )
 
@@ -219,7 +220,7 @@ func newPeer(t testing.TB, at net.Addr) *peer {
 	server.OnUpdate(on)
 	server.OnInvite(on)
 	server.OnAck(on)
-	t.Cleanup(func() { _ = ua.Close() })
+	t.Cleanup(func() { _ = sipstack.Close(ua) })
 	p.addr = netip.MustParseAddrPort("127.0.0.1:5060")
 	if p.network == "udp" {
 		conn, err := net.ListenPacket("udp", "127.0.0.1:0")

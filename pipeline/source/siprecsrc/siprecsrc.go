@@ -25,6 +25,7 @@ import (
 	"github.com/callwarden/callwarden/pipeline/source"
 	"github.com/callwarden/callwarden/pipeline/source/media"
 	"github.com/callwarden/callwarden/pipeline/source/sipmeta"
+	"github.com/callwarden/callwarden/pipeline/source/sipstack"
 )
 
 // Name is what calls of this way in say of their source.
@@ -221,7 +222,7 @@ func (l listener) String() string  { return l.addr.String() }
 // Close gives the addresses back. A source that serves is closed by the end of
 // Serve.
 func (s *Source) Close() error {
-	return errors.Join(s.unbind(), s.ua.Close())
+	return errors.Join(s.unbind(), sipstack.Close(s.ua))
 }
 
 // unbind closes the addresses. The stack is closed after them: what it is
@@ -270,7 +271,7 @@ func (s *Source) Serve(ctx context.Context, handle source.Handler) error {
 	s.running.Wait()
 	err = errors.Join(err, s.unbind())
 	reading.Wait()
-	return errors.Join(err, s.ua.Close())
+	return errors.Join(err, sipstack.Close(s.ua))
 }
 
 var errListener = errors.New("the SIP listener failed")

@@ -1,10 +1,13 @@
 // Package sipstack sets what the SIP library lets be set for the whole process
-// only. Whoever uses the library imports it.
+// only, and closes its stacks. Whoever uses the library imports it.
 package sipstack
 
 import (
+	"errors"
 	"log/slog"
+	"time"
 
+	"github.com/emiago/sipgo"
 	"github.com/emiago/sipgo/sip"
 )
 
@@ -24,4 +27,16 @@ const LongestDatagram = 65_507
 func init() {
 	sip.UDPMTUSize = LongestDatagram + 200 // it takes 200 off
 	sip.SetDefaultLogger(slog.New(slog.DiscardHandler))
+}
+
+// Close ends a stack whose listeners are closed. A message that was on its way
+// just then finds no connection and opens one that nobody would close: so the
+// stack is closed until nothing can be on its way any more.
+func Close(ua *sipgo.UserAgent) error {
+	err := ua.Close()
+	for range 5 {
+		time.Sleep(10 * time.Millisecond)
+		err = errors.Join(err, ua.Close())
+	}
+	return err
 }
