@@ -243,7 +243,7 @@ func asksForNumbers(f detectors.Finding) bool {
 // hear it, as after it was away. It belongs to whoever calls Hear for the leg.
 func (c *Call) Behind(side audio.Leg) time.Duration {
 	g := c.byLeg[side]
-	if g.gate == nil {
+	if g.screen == nil {
 		return g.open.behind()
 	}
 	return g.screen.behind()
@@ -325,7 +325,7 @@ func (c *Call) End() {
 // more to do.
 func (c *Call) Last(ctx context.Context) (segs []transcribe.Segment, err error) {
 	for _, g := range c.legs {
-		if g.gate == nil || g.open == nil {
+		if g.screen == nil || g.open == nil {
 			continue
 		}
 		more, failed := g.sleep(ctx)

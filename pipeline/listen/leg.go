@@ -26,6 +26,13 @@ const (
 	// alone.
 	maxPad = 2 * time.Second
 
+	// preRoll and hangOver are what is heard around speech where everything is
+	// transcribed. By hangOver every rule by which a recogniser ends an utterance
+	// has fired, so that it keeps what it knows of the speaker: with half a second
+	// word error rates were 60 % instead of 52, with this they are those of no gate.
+	preRoll  = 300 * time.Millisecond
+	hangOver = 2000 * time.Millisecond
+
 	// silentAfter is when a closed gate can let nothing through any more that
 	// lies in the padding of a session that has to hear silence.
 	silentAfter = 3 * time.Second
@@ -44,22 +51,23 @@ type leg struct {
 
 	open *ear // the open vocabulary; nil while a leg is only screened
 
-	// Listening fully there is only this. The last frame was of rate and ended
-	// at end; padded is the silence made up since.
+	gate     *audio.Gate // nil for engines that take audio as it came
+	speaking bool        // the gate is open
+
+	// Listening fully, the last frame was of rate and ended at end; padded is the
+	// silence made up since.
 	end    time.Duration
 	rate   int
 	padded time.Duration
 
 	// What follows is for screening. Hear owns it but for what mu guards.
-	gate     *audio.Gate
-	speaking bool          // the gate is open
-	quietAt  time.Duration // when it closed
+	quietAt  time.Duration // when the gate closed
 	silenced bool          // the mark for that was set
 	waiting  audio.Frame   // voiced audio that is not gather long yet
-	screen   *ear
-	digits   *ear // nil unless digits are expected
-	heard    int  // chunk of the ring that screen hears next
-	answered int  // and digits
+	screen   *ear          // nil when listening fully
+	digits   *ear          // nil unless digits are expected
+	heard    int           // chunk of the ring that screen hears next
+	answered int           // and digits
 	scratch  chunk
 
 	mu       sync.Mutex
@@ -86,6 +94,9 @@ func newLeg(c *Call, side audio.Leg) (*leg, error) {
 		}
 	}
 	if c.mode == Full {
+		if g.front != nil {
+			g.gate = audio.NewGate(audio.GateConfig{PreRoll: preRoll, HangOver: hangOver}, audio.NewLoudVoice())
+		}
 		g.open = l.newEar(c.options(side), transcribe.Openly, &g.utterances)
 		return g, nil
 	}
@@ -99,14 +110,64 @@ func newLeg(c *Call, side audio.Leg) (*leg, error) {
 // hear takes the leg's next frame; one without samples says that nothing came
 // until its Start. arrived is when it came in, zero in a recording.
 func (g *leg) hear(ctx context.Context, f audio.Frame, arrived time.Time) ([]transcribe.Segment, error) {
-	if g.gate != nil {
+	if g.screen != nil {
 		return g.screened(ctx, f, arrived)
+	}
+	if g.gate != nil {
+		voiced, speaking := g.gate.Process(f)
+		if err := g.open.begin(ctx, g.call.job(arrived, false), f.Start); err != nil && !errors.Is(err, transcribe.ErrAway) {
+			g.speaking = speaking
+			return nil, err
+		}
+		if g.open.pauses() {
+			return g.spoken(ctx, f, voiced, speaking, arrived)
+		}
 	}
 	if len(f.PCM) == 0 {
 		return g.pass(ctx, f.Start, arrived)
 	}
 	g.end, g.rate, g.padded = f.End(), f.Rate, 0
 	return g.write(ctx, f, arrived)
+}
+
+// spoken has the speech in f transcribed, and ends the utterance with it.
+func (g *leg) spoken(ctx context.Context, f audio.Frame, voiced []audio.Frame, speaking bool, arrived time.Time) ([]transcribe.Segment, error) {
+	closed := g.speaking && !speaking
+	g.speaking = speaking
+	var all []transcribe.Segment
+	var last error
+	for _, v := range voiced {
+		g.end, g.rate, g.padded = v.End(), v.Rate, 0
+		segs, err := g.write(ctx, v, arrived)
+		all, last = append(all, segs...), err
+		if err != nil && !errors.Is(err, transcribe.ErrAway) {
+			return all, err
+		}
+	}
+	switch {
+	case closed:
+		segs, err := g.rest(ctx, arrived)
+		return append(all, segs...), err
+	case len(voiced) > 0:
+		return all, last
+	case speaking && len(f.PCM) == 0:
+		return g.pass(ctx, f.Start, arrived)
+	}
+	return g.open.look(ctx, g.call.job(arrived, false))
+}
+
+// rest has transcribed what the front end holds of an utterance, and ends it.
+func (g *leg) rest(ctx context.Context, arrived time.Time) ([]transcribe.Segment, error) {
+	var all []transcribe.Segment
+	for _, wide := range g.front.Flush() {
+		segs, err := g.open.hear(ctx, g.call.job(arrived, true), wide)
+		all = append(all, segs...)
+		if err != nil && !errors.Is(err, transcribe.ErrAway) {
+			return all, err
+		}
+	}
+	segs, err := g.open.take(ctx, g.call.job(arrived, true), chunk{Frame: audio.Frame{Start: g.open.end}, mark: quiet})
+	return append(all, segs...), err
 }
 
 // keyed is what was pressed on the keypad by the end of f, as words: digits
@@ -335,7 +396,7 @@ func (g *leg) expect(at time.Duration) {
 // finish hears the rest and returns the last words of all but the open
 // vocabulary while screening.
 func (g *leg) finish(ctx context.Context) ([]transcribe.Segment, error) {
-	if g.gate == nil {
+	if g.screen == nil {
 		var segs []transcribe.Segment
 		var rest []audio.Frame
 		if g.front != nil {

@@ -2,7 +2,7 @@
 // before and while recognisers hear them.
 //
 // Listening fully, every leg is transcribed with the open vocabulary from
-// beginning to end. Screening, a leg's speech, and nothing else of it, is
+// beginning to end, but for long silence. Screening, a leg's speech, and nothing else of it, is
 // decoded against the closed list of phrases that the tactic packs compile to;
 // a hit has both legs transcribed from the last 30 seconds on, which are kept,
 // until there has been no reason for two minutes; an ask for a code has the

@@ -39,7 +39,7 @@ type Config struct {
 	// is searched and kept, so its memory only grows.
 	RenewEvery time.Duration
 
-	search []string // lines for the model's conf/model.conf
+	search []string // lines for the model's conf/model.conf; nil is openSearch
 }
 
 // DefaultConfig is Config with everything but the paths.
@@ -126,6 +126,11 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 		return nil, fmt.Errorf("%w: %w", transcribe.ErrNotInstalled, err)
 	}
 	lib.setLogLevel(-2) // -1 still lets warnings of every other utterance through to stderr
+	if cfg.search == nil {
+		if cfg.search, err = openSearch(cfg.Model); err != nil {
+			return nil, fmt.Errorf("vosk model %s: %w", cfg.Model, err)
+		}
+	}
 	model, err := loadModel(lib, cfg.Model, cfg.search...)
 	if err != nil {
 		return nil, err

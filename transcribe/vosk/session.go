@@ -254,12 +254,27 @@ func (s *session) Pause(ctx context.Context) ([]transcribe.Segment, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.die(err)
 	}
+	if s.quiet() {
+		s.paused = true
+		return nil, nil
+	}
 	segments, err := s.flush()
 	if err == nil && s.old() {
 		err = s.renew()
 	}
 	s.paused = s.begun
 	return segments, s.die(err)
+}
+
+// quiet reports whether the library has ended the utterance by itself and heard
+// no word since: there is nothing to flush, and it keeps what it knows of the
+// speaker. A list's last word may be among what it has yet to decode.
+func (s *session) quiet() bool {
+	if s.grammar != "" || s.undecoded == 0 || s.shown.Text != "" || s.old() {
+		return false
+	}
+	h, err := decodeHypothesis(s.lib.partialResult(s.rec))
+	return err == nil && h.Partial == ""
 }
 
 // flush ends the utterance with everything that was fed.

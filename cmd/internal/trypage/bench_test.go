@@ -4,6 +4,7 @@ package trypage_test
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -21,7 +22,9 @@ import (
 
 const (
 	benchCalls = 10
-	benchLead  = 4 * time.Second // of silence, in which a page connects
+	benchPages = 2                       // of them in a browser, which takes more of the machine than the service; the rest are load clients
+	benchLead  = 4 * time.Second         // of silence, in which a page connects
+	benchStep  = 4300 * time.Millisecond // people do not talk in step
 )
 
 // publishing is what a page does in the benchmark: it publishes its microphone
@@ -82,10 +85,10 @@ func (f finding) end(b *testing.B) time.Duration {
 	return d
 }
 
-// BenchmarkWordsToPage has ten pages of one Chromium publish a demo call at the
-// same time, and tells how long after the last word of a finding was in the
-// microphone the page has its first event, and its confirmed one. Browser and
-// service share the machine.
+// BenchmarkWordsToPage has ten callers publish a demo call at the same time, two
+// of them by pages of one Chromium, and tells how long after the last word of a
+// finding was in the microphone the page has its first event, and its confirmed
+// one. Browser, clients and service share the machine.
 func BenchmarkWordsToPage(b *testing.B) {
 	binary := browsertest.Build(b)
 	for _, listen := range []string{"full", "screen"} {
@@ -126,15 +129,25 @@ func wordsToPage(b *testing.B, binary, recording, listen string) (first, confirm
 	spoken := spokenAt(b, binary, file)
 	served := browsertest.Serve(b, binary, with)
 	browser := browsertest.Start(b, browsertest.Config{Microphone: file})
-	pages := make([]*browsertest.Page, benchCalls)
+	pages := make([]*browsertest.Page, benchPages)
 	for i := range pages {
 		pages[i] = browser.Page(b)
 		pages[i].Open(served.URL + "/try/")
 	}
+	var others sync.WaitGroup
+	talking, enough := context.WithCancel(b.Context())
+	defer func() { enough(); others.Wait() }()
+	others.Go(func() {
+		out, err := exec.CommandContext(talking, binary, "call", "whip", file, "--codec", "G722", "--leg", "caller", "--calls", fmt.Sprint(benchCalls-benchPages), "--rate", "1",
+			"--again", (audioLength(b, file) + benchPages*benchStep).String(), "--to", served.URL+"/v1/whip/?listen="+listen, "--quiet").CombinedOutput()
+		if err != nil && talking.Err() == nil {
+			b.Errorf("the other callers: %v\n%s", err, out)
+		}
+	})
 	var publishingAll sync.WaitGroup
 	for _, p := range pages {
 		publishingAll.Go(func() { browsertest.Eval[bool](p, fmt.Sprintf(publishing, listen)) })
-		<-time.After(1300 * time.Millisecond) // people do not talk in step
+		<-time.After(benchStep)
 	}
 	publishingAll.Wait()
 	length := audioLength(b, file)
@@ -150,6 +163,8 @@ func wordsToPage(b *testing.B, binary, recording, listen string) (first, confirm
 		b.Logf("%s %s page %d: %d findings, first %v, confirmed %v", listen, recording, i, len(f), f, c)
 		first, confirmed = append(first, f...), append(confirmed, c...)
 	}
+	enough()
+	others.Wait()
 	served.Stop()
 	return first, confirmed
 }
@@ -211,13 +226,21 @@ func delays(b *testing.B, events []seen, onset float64, spoken map[string][]time
 	}
 	slices.Sort(shifts)
 	shift := shifts[len(shifts)/2]
+	// Where words end is known when the utterance is over; before that it is
+	// guessed, on the late side of half a second.
+	ends := make(map[string]time.Duration)
+	for _, e := range events {
+		if f := e.Event.Data.Finding; f.ID != "" && (ends[f.ID] == 0 || f.State == "FINDING_STATE_CONFIRMED") {
+			ends[f.ID] = f.end(b)
+		}
+	}
 	known, sure := make(map[string]bool), make(map[string]bool)
 	for _, e := range events {
 		f := e.Event.Data.Finding
 		if e.Event.Type != "callwarden.risk.finding.v1" || f.State == "FINDING_STATE_RETRACTED" {
 			continue
 		}
-		inMicrophone := time.Duration(onset*1e6) + f.end(b) + shift - benchLead
+		inMicrophone := time.Duration(onset*1e6) + ends[f.ID] + shift - benchLead
 		late := (time.Duration(e.At*1e6) - inMicrophone).Round(time.Millisecond)
 		if !known[f.ID] {
 			known[f.ID] = true
