@@ -296,9 +296,10 @@ func (c *connection) open(ctx context.Context, p *openParameters, m media, handl
 			return d.legs, from, nil
 		}
 	}
-	c.call = newCall(s, tenant, c.session.id, d, c)
-	s.calls[c.call.key] = c.call
-	s.hearing.Go(func() { s.hear(ctx, c.call, handle) })
+	begun := newCall(s, tenant, c.session.id, d, c)
+	c.call, s.calls[begun.key] = begun, begun
+	// The connection may have left the call before it is heard.
+	s.hearing.Go(func() { s.hear(ctx, begun, handle) })
 	return d.legs, 0, nil
 }
 

@@ -172,6 +172,7 @@ func TestWatcherThatNeverReadsGoes(t *testing.T) {
 	deaf := r.watch(t.Context(), t, &callwardenv1.WatchRequest{Transcripts: true})
 	good := r.watch(t.Context(), t, &callwardenv1.WatchRequest{})
 	good.expect("state a 0", "current 1")
+	until(t, "both watch", func() bool { watchers, _ := fan.Stats(); return watchers == 2 })
 	long := strings.Repeat("word ", 1000)
 	until(t, "the watcher is gone", func() bool {
 		publish(t, fan, "bank", "a", 2, &callwardenv1.TranscriptSegment{Final: true, Text: long})
