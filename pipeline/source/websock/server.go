@@ -49,6 +49,9 @@ func (c *Counters) Stats() source.Stats {
 	}
 }
 
+// startTime is how long a connection that is early waits for Serve.
+const startTime = time.Second
+
 // Server takes the connections of one way in, from its own address and through
 // its Handler.
 type Server struct {
@@ -58,6 +61,9 @@ type Server struct {
 	door     *door
 	listener net.Listener // nil without an address of its own
 	Count    Counters
+
+	begun func() // Serve has
+	ready <-chan struct{}
 
 	mu   sync.Mutex
 	each func(*Conn)    // nil while not served
@@ -82,7 +88,11 @@ func New(protocol Protocol, cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{protocol: protocol, cfg: cfg, log: log, door: d, listener: l}, nil
+	ready := make(chan struct{})
+	return &Server{
+		protocol: protocol, cfg: cfg, log: log, door: d, listener: l,
+		begun: sync.OnceFunc(func() { close(ready) }), ready: ready,
+	}, nil
 }
 
 // Addrs are the addresses of its own.
@@ -119,6 +129,7 @@ func (s *Server) Serve(ctx context.Context, each func(ctx context.Context, c *Co
 	s.mu.Lock()
 	s.each = func(c *Conn) { each(ctx, c) }
 	s.mu.Unlock()
+	s.begun()
 	defer s.live.Wait()
 	defer func() {
 		s.mu.Lock()
@@ -162,6 +173,11 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request) {
 		s.Count.Stranger.Add(1)
 		s.refuse(w, err)
 		return
+	}
+	select { // the address answers a moment before Serve is called
+	case <-s.ready:
+	case <-r.Context().Done():
+	case <-time.After(startTime):
 	}
 	each, err := s.enter()
 	if err != nil {
