@@ -3,12 +3,15 @@
 package sipstack
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/emiago/sipgo"
 	"github.com/emiago/sipgo/sip"
+
+	"github.com/callwarden/callwarden/pipeline/source"
 )
 
 // LongestDatagram is that of UDP over IPv4, without headers.
@@ -35,7 +38,7 @@ func init() {
 func Close(ua *sipgo.UserAgent) error {
 	err := ua.Close()
 	for range 5 {
-		time.Sleep(10 * time.Millisecond)
+		source.Pause(context.Background(), 10*time.Millisecond)
 		err = errors.Join(err, ua.Close())
 	}
 	return err
